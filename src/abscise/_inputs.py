@@ -1,0 +1,83 @@
+"""What a model is called with: one frozen form for a tensor, a tuple, a dict or `Inputs`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from abscise._errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The positional and keyword arguments of one call of the model."""
+
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def tensors(self) -> list[Tensor]:
+        """Every tensor in the arguments, in call order, nested containers included."""
+        return _tensors((self.args, dict(self.kwargs)))
+
+
+ExampleInputs = Tensor | tuple[Any, ...] | Mapping[str, Any] | Inputs
+
+
+def as_inputs(example_inputs: ExampleInputs) -> Inputs:
+    """Normalise a tensor, a tuple, a dict of keyword arguments, or `Inputs`.
+
+    Raises:
+        InputError: It is none of these, or holds no tensor.
+    """
+    if isinstance(example_inputs, Inputs):
+        inputs = example_inputs
+    elif isinstance(example_inputs, Tensor):
+        inputs = Inputs((example_inputs,))
+    elif isinstance(example_inputs, tuple):
+        inputs = Inputs(example_inputs)
+    elif isinstance(example_inputs, Mapping):
+        inputs = Inputs((), dict(example_inputs))
+    else:
+        message = (
+            "example_inputs must be a tensor, a tuple, a dict of keyword arguments or "
+            f"abscise.Inputs, got {type(example_inputs).__name__}"
+        )
+        raise InputError(message)
+    if not inputs.tensors():
+        message = "example_inputs hold no tensor: give the model at least one"
+        raise InputError(message)
+    return inputs
+
+
+def map_tensors(tree: Any, function: Any) -> Any:
+    """A copy of nested tuples, lists and dicts with `function` applied to every tensor."""
+    if isinstance(tree, Tensor):
+        return function(tree)
+    if isinstance(tree, Mapping):
+        return {key: map_tensors(value, function) for key, value in tree.items()}
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return type(tree)(*(map_tensors(value, function) for value in tree))
+    if isinstance(tree, tuple | list):
+        return type(tree)(map_tensors(value, function) for value in tree)
+    return tree
+
+
+def random_inputs(inputs: Inputs, seed: int) -> Inputs:
+    """Inputs of the same shapes and dtypes: floats from N(0, 1) by `seed`, other dtypes as given."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point():
+            return tensor
+        noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float32)
+        return noise.to(tensor)
+
+    return Inputs(map_tensors(inputs.args, draw), map_tensors(dict(inputs.kwargs), draw))
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+    _ = map_tensors(tree, found.append)
+    return found

@@ -1,0 +1,61 @@
+"""`abscise compact` and `abscise verify`: remove, prove, save; and prove again."""
+
+from rich.console import Console
+from torch import nn
+
+import abscise
+from abscise._inputs import Inputs
+from abscise.cli._options import CompactOptions, VerifyOptions
+from abscise.cli._removal import keep, prove, snap
+from abscise.cli._source import build_model, read_inputs
+from abscise.cli._usage import UsageError
+from abscise.compaction import Plan
+from abscise.report import Report, certificate_line, plan_view, report_view
+from abscise.store import load, read_plan, write_plan
+
+
+def run_compact(options: CompactOptions, console: Console) -> bool:
+    """Remove what is dead; save it only with a passed certificate."""
+    if options.plan is not None and (options.keep or options.plan_only):
+        message = "--plan applies a finished plan: --keep and --plan-only belong to making one"
+        raise UsageError(message)
+    model, inputs = build_model(options.model, options, console), read_inputs(options)
+    if options.snap is not None:
+        snap(model, inputs, options.snap, console)
+    if options.plan is None:
+        plan = _propose(model, inputs, options.keep)
+    else:
+        plan = read_plan(options.plan)
+    if options.plan_only:
+        console.print(plan_view(plan))
+        if options.out is not None:
+            write_plan(options.out, plan)
+            console.print(f"plan written to {options.out}")
+        return True
+    compaction = prove(plan, model, inputs)
+    report = Report(
+        plan=plan,
+        dense=abscise.measure(model, inputs),
+        compacted=abscise.measure(compaction.model, inputs),
+        certificate=compaction.certificate,
+    )
+    console.print(report_view(report))
+    return keep(compaction, options.out, console)
+
+
+def run_verify(options: VerifyOptions, console: Console) -> bool:
+    """Compare a saved folder with the dense model that it came from."""
+    dense, inputs = build_model(options.model, options, console), read_inputs(options)
+    if options.snap is not None:
+        snap(dense, inputs, options.snap, console)
+    compacted = load(options.folder, dense)
+    certificate = abscise.verify(dense, compacted, inputs, tolerance=options.tolerance)
+    console.print(certificate_line(certificate))
+    return certificate.passed
+
+
+def _propose(model: nn.Module, inputs: Inputs, names: tuple[str, ...]) -> Plan:
+    try:
+        return abscise.propose(model, inputs, keep=names)
+    except ValueError as error:  # a pattern that matches nothing
+        raise UsageError(str(error)) from error

@@ -1,0 +1,154 @@
+"""`abscise demo` and `abscise train`: train, inspect, snap, compact, verify, measure, save."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+from torch import nn
+
+import abscise
+from abscise._inputs import Inputs
+from abscise.cli._options import DemoOptions, TrainOptions
+from abscise.cli._removal import keep, prove, snap
+from abscise.cli._training_view import TrainingView
+from abscise.cli._usage import UsageError
+from abscise.compaction import Compaction
+from abscise.report import Predictions, Report, inspection_view, report_view
+from abscise.train import (
+    Recipe,
+    Split,
+    Trained,
+    fit,
+    load_data,
+    load_recipe,
+    predict,
+    record_run,
+    run_of,
+)
+
+DEMO_RECIPE = "digits-adam-l2"
+THRESHOLD = 1e-3
+TIMED_SAMPLES = 64
+VERIFIED_SAMPLES = 1000
+
+
+def run_demo(options: DemoOptions, console: Console) -> bool:
+    """Train on scikit-learn's digits, remove what died, prove it, save it."""
+    recipe = load_recipe(DEMO_RECIPE, {"seed": options.seed}, control=options.control)
+    console.print(f"abscise demo: recipe {recipe.name}, seed {recipe.seed}")
+    _, _, compaction = _train_and_remove(recipe, None, console)
+    proven = keep(compaction, options.out, console)
+    if proven:
+        _show_loading(DEMO_RECIPE, {}, options.out, console)
+    return proven
+
+
+def run_train(options: TrainOptions, console: Console) -> bool:
+    """Train a recipe, remove what died, prove it; save it and record the run where asked to."""
+    recipe = load_recipe(options.recipe, settings(options.set), control=options.control)
+    console.print(f"abscise train: recipe {recipe.name}, seed {recipe.seed}")
+    trained, report, compaction = _train_and_remove(recipe, options.data_root, console)
+    proven = keep(compaction, options.out, console)
+    if proven and options.out is not None:
+        _show_loading(options.recipe, settings(options.set), options.out, console)
+    if options.record is not None:
+        _record(options.record, trained, report, options.out if proven else None)
+        console.print(f"recorded in {options.record}")
+    return proven
+
+
+def settings(pairs: tuple[str, ...]) -> dict[str, object]:
+    """`key=value` texts as a mapping; a value is what YAML makes of it.
+
+    Example:
+        >>> settings(("seed=1", "widths=[8, 16]"))
+        {'seed': 1, 'widths': [8, 16]}
+    """
+    found: dict[str, object] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            message = f"--set {pair}: write key=value, e.g. --set seed=1"
+            raise UsageError(message)
+        try:
+            found[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            message = f"--set {pair}: the value is not YAML"
+            raise UsageError(message) from error
+    return found
+
+
+def _train_and_remove(
+    recipe: Recipe, data_root: Path | None, console: Console
+) -> tuple[Trained, Report, Compaction]:
+    """Train, then inspect, snap, compact, verify and measure; print each step's result."""
+    data = load_data(recipe.data, data_root)
+    with TrainingView(console) as view:
+        trained = fit(recipe, data=data, observer=view.show)
+    console.print(f"trained in {trained.wall_s:.0f} s")
+    dense = trained.model.cpu()
+    timed = Inputs((data.test.inputs[:TIMED_SAMPLES],))
+    seen = Inputs((data.test.inputs[:VERIFIED_SAMPLES],))
+    console.print(inspection_view(abscise.inspect(dense, timed, data=seen)))
+    # Snapping changes the function a little; what users compare with is the model they trained.
+    snapped = copy.deepcopy(dense)
+    snap(snapped, timed, THRESHOLD, console)
+    compaction = prove(abscise.propose(snapped, timed), snapped, seen)
+    report = Report(
+        plan=compaction.plan,
+        dense=abscise.measure(dense, timed),
+        compacted=abscise.measure(compaction.model, timed),
+        certificate=compaction.certificate,
+        predictions=_predictions(dense, compaction.model, data.test),
+    )
+    console.print(report_view(report))
+    return trained, report, compaction
+
+
+def _predictions(dense: nn.Module, compacted: nn.Module, test: Split) -> Predictions:
+    before, after = predict(dense, test.inputs), predict(compacted, test.inputs)
+    return Predictions(
+        dense=float((before == test.labels).double().mean()),
+        compacted=float((after == test.labels).double().mean()),
+        changed=int((before != after).sum()),
+        examples=len(test),
+    )
+
+
+def _show_loading(recipe: str, changes: Mapping[str, object], out: Path, console: Console) -> None:
+    """The lines of Python that load the saved model again."""
+    arguments = f"{recipe!r}, {changes!r}" if changes else repr(recipe)
+    lines = (
+        "import abscise",
+        "from abscise.train import build_model, load_recipe",
+        f"model = abscise.load({str(out)!r}, build_model(load_recipe({arguments})))",
+    )
+    console.print("load it again with:")
+    for line in lines:
+        console.print(f"    {line}", soft_wrap=True)
+
+
+def _record(path: Path, trained: Trained, report: Report, saved: Path | None) -> None:
+    """Append the run, removed and certified, to a file of recorded runs."""
+    plan, seen, certificate = report.plan, report.predictions, report.certificate
+    macs, batch = report.compacted.macs, report.compacted.batch
+    run = replace(
+        run_of(trained, path.stem),
+        error_percent=None if seen is None else 100 * (1 - seen.compacted),
+        nonzero=report.compacted.nonzero,
+        units=plan.units - plan.pinned_units,
+        units_removed=plan.removed_units,
+        macs=None if macs is None else macs // batch,
+        bytes_on_disk=None if saved is None else (saved / "model.safetensors").stat().st_size,
+        notes={
+            "dense": asdict(report.dense),
+            "compacted": asdict(report.compacted),
+            "predictions": None if seen is None else asdict(seen),
+            "certificate": None if certificate is None else certificate.to_json(),
+            "layers": [asdict(row) for row in report.layers],
+        },
+    )
+    record_run(path, run)

@@ -1,0 +1,254 @@
+"""From a decision to a `Plan`: edits, attributes, folds and the printed table."""
+
+import fnmatch
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from abscise._inputs import Inputs
+from abscise._units import Axis, UnitMap
+from abscise.compaction._attributes import CONVOLUTIONS, TRANSPOSED, attribute_of
+from abscise.compaction._decide import Decision, folded_channels
+from abscise.compaction._fingerprint import fingerprint
+from abscise.compaction._folding import Site
+from abscise.compaction._inputs_json import describe_inputs
+from abscise.compaction._plan import (
+    Attribute,
+    AxisEdit,
+    Fold,
+    GroupedEdit,
+    LayerSummary,
+    Plan,
+    Removal,
+)
+from abscise.graph import Analysis, unit_ids
+from abscise.graph.rules import channel_units
+
+Units = NDArray[np.bool_]
+
+
+def unit_map(analysis: Analysis, extra: Mapping[int, str] | None = None) -> UnitMap:
+    """Units as users see them: layers that write them, axes, and why some are pinned."""
+    labels, program = analysis.labels, analysis.program
+    written = np.zeros(len(labels.roots), dtype=bool)
+    layers: dict[str, NDArray[np.int64]] = {}
+    for position, rows in labels.writers:
+        units = unit_ids(labels.roots, rows)
+        written[units[units >= 0]] = True
+        weight = program.values[analysis.contractions[position].weight].name
+        name = weight.rpartition(".")[0] if weight else program.steps[position].module
+        _ = layers.setdefault(name or "(model)", units)
+    axes: dict[Axis, NDArray[np.int64]] = {}
+    for (value, dim), ids in labels.axes.items():
+        name = program.values[value].name
+        units = labels.roots[ids]
+        if name is not None and written[units].any():
+            axes[name, dim] = np.where(written[units], units, -1)
+    pins = {**{u: r for u, r in labels.pins.items() if written[u]}, **(extra or {})}
+    return UnitMap(axes, pins, layers)
+
+
+def matching_units(analysis: Analysis, keep: tuple[str, ...]) -> dict[int, str]:
+    """Units of parameters or layers whose name matches a pattern -> the reason.
+
+    A pattern names a layer ("features.3"), a parameter, or is a shell-style pattern over either.
+    """
+    found: dict[int, str] = {}
+    units = unit_map(analysis)
+    for pattern in keep:
+        names = {name for name, _ in units.axes} | set(units.layers)
+        hit = {
+            name
+            for name in names
+            if fnmatch.fnmatchcase(name, pattern) or name.startswith(f"{pattern}.")
+        }
+        if not hit:
+            message = f"keep pattern {pattern!r} matches no layer and no parameter of the model"
+            raise ValueError(message)
+        for layer, ids in units.layers.items():
+            if layer in hit or any(name.rpartition(".")[0] == layer for name in hit):
+                for unit in ids[ids >= 0].tolist():
+                    _ = found.setdefault(unit, f"kept as asked ({pattern})")
+    return found
+
+
+def build_plan(
+    analysis: Analysis,
+    model: nn.Module,
+    inputs: Inputs,
+    decision: Decision,
+    sites: Mapping[int, Site],
+    extra: Mapping[int, str],
+) -> Plan:
+    """Everything `apply` needs, and the table that people read."""
+    removed = decision.removed
+    units = unit_map(analysis, extra)
+    homes = units.homes()
+    edits = _edits(analysis, removed)
+    grouped = _grouped(analysis, removed)
+    removals = tuple(
+        Removal(unit, *homes[unit], why=_why(analysis, decision, sites, unit))
+        for unit in np.flatnonzero(removed).tolist()
+    )
+    return Plan(
+        fingerprint=fingerprint(model),
+        inputs=describe_inputs(inputs),
+        removals=removals,
+        edits=edits,
+        grouped=grouped,
+        folds=_folds(analysis, decision, sites),
+        attributes=_attributes(analysis, model, edits, removed),
+        layers=_layers(units, removed, decision.why_kept),
+        pinned=dict(Counter(_short(units.pinned[unit]) for unit in units.units & set(units.pinned))),
+        units=len(units.units),
+        pinned_units=len(units.units & set(units.pinned)),
+    )
+
+
+def _edits(analysis: Analysis, removed: Units) -> tuple[AxisEdit, ...]:
+    edits = []
+    for (value, dim), ids in analysis.labels.axes.items():
+        name = analysis.program.values[value].name
+        gone = np.flatnonzero(removed[analysis.labels.roots[ids]])
+        if name is not None and len(gone):
+            edits.append(AxisEdit(name, dim, len(ids), tuple(gone.tolist())))
+    return tuple(sorted(edits, key=lambda edit: (edit.name, edit.axis)))
+
+
+def _grouped(analysis: Analysis, removed: Units) -> tuple[GroupedEdit, ...]:
+    edits = []
+    for balance in analysis.labels.balances:
+        if not balance.grouped or balance.inputs is None:
+            continue
+        roots = analysis.labels.roots
+        gone = [removed[np.maximum(unit_ids(roots, row), 0)] & (row >= 0) for row in balance.inputs]
+        rows = [removed[roots[row]] for row in balance.rows]
+        if not any(mask.any() for mask in gone):
+            continue
+        name = analysis.program.values[analysis.contractions[balance.step].weight].name
+        offsets = tuple(
+            None if own.all() and row.all() else tuple(np.flatnonzero(own).tolist())
+            for own, row in zip(gone, rows, strict=True)
+        )
+        assert name is not None
+        edits.append(GroupedEdit(name, len(rows), len(gone[0]), offsets))
+    return tuple(sorted(edits, key=lambda edit: edit.name))
+
+
+def _attributes(
+    analysis: Analysis, model: nn.Module, edits: tuple[AxisEdit, ...], removed: Units
+) -> tuple[Attribute, ...]:
+    found: dict[tuple[str, str], int] = {}
+    owners = _owners(analysis)
+    for edit in edits:
+        for name in owners[edit.name]:
+            path, _, leaf = name.rpartition(".")
+            attribute = attribute_of(model.get_submodule(path), leaf, edit.axis)
+            if attribute is not None:
+                found[path, attribute] = edit.size - len(edit.removed)
+    for contraction in analysis.contractions.values():
+        weight = analysis.program.values[contraction.weight].name
+        if weight is None:
+            continue
+        for name in owners[weight]:
+            path, _, leaf = name.rpartition(".")
+            module = model.get_submodule(path)
+            if leaf != "weight" or not isinstance(module, CONVOLUTIONS + TRANSPOSED):
+                continue
+            channels, outputs, groups = _conv_sizes(analysis, contraction, module, removed)
+            for attribute, value in (
+                ("in_channels", channels), ("out_channels", outputs), ("groups", groups),
+            ):  # fmt: skip
+                if getattr(module, attribute) != value:
+                    found[path, attribute] = value
+    return tuple(Attribute(path, name, value) for (path, name), value in sorted(found.items()))
+
+
+def _conv_sizes(
+    analysis: Analysis, contraction: object, module: nn.Module, removed: Units
+) -> tuple[int, int, int]:
+    """(in_channels, out_channels, groups) after the removal."""
+    from abscise.graph.rules import Contraction  # noqa: PLC0415
+
+    assert isinstance(contraction, Contraction)
+    c = contraction
+    program = analysis.program
+    units = channel_units(analysis.labels, program, c).numpy()
+    channels = int((~removed[np.maximum(units, 0)] | (units < 0)).sum())
+    axis = analysis.labels.axes.get((c.weight, c.out_axis))
+    size = program.values[c.weight].shape[c.out_axis]
+    outputs = size if axis is None else int((~removed[analysis.labels.roots[axis]]).sum())
+    if c.groups == 1:
+        return channels, outputs, 1
+    if len(units) == c.groups:  # depthwise
+        if c.transposed:
+            return channels, outputs * channels, channels
+        return channels, outputs, channels
+    groups = c.groups
+    for balance in analysis.labels.balances:
+        if balance.grouped and balance.inputs is not None:
+            step = analysis.contractions.get(balance.step)
+            if step is not None and step.weight == c.weight:
+                gone = [removed[analysis.labels.roots[row]].all() for row in balance.rows]
+                groups -= int(sum(gone))
+    del module
+    return channels, outputs * groups if c.transposed else outputs, groups
+
+
+def _owners(analysis: Analysis) -> dict[str, list[str]]:
+    """Name of a parameter -> all names that it is tied to, itself included."""
+    owners: dict[str, list[str]] = {}
+    for name, first in analysis.program.aliases.items():
+        owners.setdefault(first, []).append(name)
+    return owners
+
+
+def _folds(
+    analysis: Analysis, decision: Decision, sites: Mapping[int, Site]
+) -> tuple[Fold, ...]:
+    folds = {}
+    for site in sites.values():
+        channels = folded_channels(analysis, site, decision.removed, decision.needed)
+        if bool(channels.any()):
+            reader = analysis.program.values[site.contraction.weight].name or ""
+            folds[site.target, site.into] = Fold(reader, site.into, site.target)
+    return tuple(folds[key] for key in sorted(folds))
+
+
+def _why(
+    analysis: Analysis, decision: Decision, sites: Mapping[int, Site], unit: int
+) -> str:
+    for site in sites.values():
+        folded = folded_channels(analysis, site, decision.removed, decision.needed)
+        units = channel_units(analysis.labels, analysis.program, site.contraction)
+        if bool((folded & (units == torch.tensor(unit))).any()):
+            return "constant"
+    return "unread"
+
+
+def _layers(
+    units: UnitMap, removed: Units, why_kept: Mapping[int, str]
+) -> tuple[LayerSummary, ...]:
+    rows = []
+    for layer, ids in units.layers.items():
+        own = ids[ids >= 0]
+        reasons = Counter(_short(units.pinned[u]) for u in own.tolist() if u in units.pinned)
+        held = Counter(_short(why_kept[u]) for u in own.tolist() if u in why_kept and not removed[u])
+        rows.append(
+            LayerSummary(
+                layer=layer,
+                units=len(ids),
+                removed=int(removed[own].sum()),
+                pinned=sum(reasons.values()) + len(ids) - len(own),
+                reasons=tuple(reason for reason, _ in (reasons + held).most_common()),
+            )
+        )
+    return tuple(rows)
+
+
+def _short(reason: str) -> str:
+    return " ".join(reason.split())

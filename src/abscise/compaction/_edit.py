@@ -1,0 +1,125 @@
+"""Pass 5, edit: slice parameters, buffers and attributes of a copy of the model."""
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from abscise._errors import PlanError
+from abscise.compaction._plan import GroupedEdit, Plan
+
+
+def restructure(plan: Plan, model: nn.Module, *, share: bool = False) -> nn.Module:
+    """A copy of `model` with the shapes of the compacted model; constants are not folded yet.
+
+    Args:
+        share: Parameters that are not edited are the model's own, not copies (for checks only).
+
+    Raises:
+        PlanError: The plan names a parameter, or a size, that this model does not have.
+    """
+    memo: dict[int, Tensor] = {}
+    if share:
+        memo = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    edited = copy.deepcopy(model, memo)  # type: ignore[arg-type]
+    by_name: dict[str, dict[int, tuple[int, ...]]] = {}
+    tensors = named_tensors(edited)
+    for edit in plan.edits:
+        _check_size(tensors, edit.name, edit.axis, edit.size)
+        by_name.setdefault(edit.name, {})[edit.axis] = edit.removed
+    grouped = {edit.name: edit for edit in plan.grouped}
+    for name in dict.fromkeys([*by_name, *grouped]):
+        new = _sliced(tensors[name], by_name.get(name, {}), grouped.get(name))
+        _replace(edited, tensors[name], new)
+    for attribute in plan.attributes:
+        setattr(_submodule(edited, attribute.module), attribute.name, attribute.value)
+    for fold in plan.folds:
+        if fold.into == "new_bias":
+            _add_bias(edited, fold.target)
+    return edited
+
+
+def named_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Every parameter and buffer by qualified name, each tied one under its first name."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def _check_size(tensors: Mapping[str, Tensor], name: str, axis: int, size: int) -> None:
+    found = tensors[name].shape[axis] if name in tensors and axis < tensors[name].ndim else None
+    if found != size:
+        what = "is not there" if found is None else f"has size {found}"
+        message = f"the plan expects axis {axis} of {name} to have size {size}; in this model it {what}"
+        raise PlanError(message)
+
+
+def _sliced(
+    tensor: Tensor, removed: Mapping[int, tuple[int, ...]], grouped: GroupedEdit | None
+) -> Tensor:
+    result = tensor.detach()
+    if grouped is not None:
+        result = _slice_groups(result, grouped, removed.get(0, ()))
+        removed = {axis: gone for axis, gone in removed.items() if axis > 1}
+    for axis, gone in removed.items():
+        kept = _complement(result.shape[axis], gone).to(result.device)
+        result = result.index_select(axis, kept)
+    if result.ndim in (4, 5):
+        result = _like_format(result, tensor)
+    return result
+
+
+def _like_format(result: Tensor, tensor: Tensor) -> Tensor:
+    layout = torch.channels_last if tensor.ndim == 4 else torch.channels_last_3d
+    plain = tensor.is_contiguous()
+    if not plain and tensor.is_contiguous(memory_format=layout):
+        return result.contiguous(memory_format=layout)
+    return result.contiguous()
+
+
+def _slice_groups(weight: Tensor, edit: GroupedEdit, gone_rows: tuple[int, ...]) -> Tensor:
+    """Rows go with axis 0; every remaining row loses the offsets of its own group."""
+    rows_per_group = weight.shape[0] // edit.groups
+    dead = set(gone_rows)
+    parts = []
+    for group, offsets in enumerate(edit.removed):
+        if offsets is None:
+            continue
+        rows = [row for row in range(group * rows_per_group, (group + 1) * rows_per_group) if row not in dead]
+        columns = _complement(weight.shape[1], offsets).to(weight.device)
+        parts.append(weight[rows].index_select(1, columns))
+    return torch.cat(parts)
+
+
+def _complement(size: int, removed: tuple[int, ...]) -> Tensor:
+    stays = torch.ones(size, dtype=torch.bool)
+    stays[list(removed)] = False
+    return stays.nonzero().flatten()
+
+
+def _replace(model: nn.Module, old: Tensor, new: Tensor) -> None:
+    """Put `new` wherever `old` is used, ties included."""
+    fresh = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
+    for module in model.modules():
+        for slots in (module._parameters, module._buffers):  # noqa: SLF001 - no public way keeps ties
+            for name, tensor in slots.items():
+                if tensor is old:
+                    slots[name] = fresh  # type: ignore[assignment]
+
+
+def _submodule(model: nn.Module, path: str) -> nn.Module:
+    try:
+        return model.get_submodule(path)
+    except AttributeError as error:
+        message = f"the plan names module {path}, which this model does not have"
+        raise PlanError(message) from error
+
+
+def _add_bias(model: nn.Module, target: str) -> None:
+    path, _, leaf = target.rpartition(".")
+    module = _submodule(model, path)
+    weight = getattr(module, "weight", None)
+    if leaf != "bias" or not isinstance(weight, Tensor) or getattr(module, "bias", 0) is not None:
+        message = f"the plan gives {target} to a module that has no place for a new bias"
+        raise PlanError(message)
+    bias = torch.zeros(weight.shape[0], dtype=weight.dtype, device=weight.device)
+    module.register_parameter("bias", nn.Parameter(bias, weight.requires_grad))

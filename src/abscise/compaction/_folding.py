@@ -1,0 +1,159 @@
+"""Where constants of removed units can go: one `Site` per contraction that reads known constants.
+
+A reader takes over a constant exactly in its bias, in the running mean of the BatchNorm that alone
+follows it, or in a new bias; with zero padding only through a carrier channel (rule R11).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from abscise.compaction._attributes import takes_bias
+from abscise.graph import CONSTANT, FIXED, UNKNOWN, Analysis, channel_view
+from abscise.graph.rules import (
+    BATCH_NORMS,
+    Contraction,
+    batch_norm_operands,
+    normalises_by_batch,
+)
+from abscise.graph._reshape import mixes
+from abscise.graph._movement import RESHAPES
+
+CARRIER_RATIO = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One contraction that reads constants.
+
+    Args:
+        zero: Input channels that are the constant 0: they may always go.
+        foldable: Input channels whose other constant the reader can take over.
+        value: The constants (float64), one per input channel.
+        into: "bias", "running_mean", "new_bias", "carrier", or "" where nothing can be folded.
+        target: Qualified name of what takes them.
+        groups: Channel groups; a carrier serves its own group only.
+    """
+
+    position: int
+    contraction: Contraction
+    zero: Tensor
+    foldable: Tensor
+    value: Tensor
+    into: str
+    target: str
+    groups: int
+
+    @property
+    def excused(self) -> Tensor:
+        """Input channels that this reader lets go."""
+        return self.zero | self.foldable
+
+
+def find_sites(analysis: Analysis, model: nn.Module) -> dict[int, Site]:
+    """Every contraction that reads at least one known constant, by step position."""
+    sites: dict[int, Site] = {}
+    for position, contraction in analysis.contractions.items():
+        site = _site(analysis, model, position, contraction)
+        if site is not None:
+            sites[position] = site
+    return _agree(analysis, sites)
+
+
+def _site(
+    analysis: Analysis, model: nn.Module, position: int, c: Contraction
+) -> Site | None:
+    known = analysis.constants.known(c.x)
+    if known is None:
+        return None
+    program = analysis.program
+    size = program.values[c.x].shape[c.in_dim]
+    kind, value = channel_view(known, c.in_dim, size)
+    zero = (kind == CONSTANT) & (value == 0)
+    frozen = not c.spatial and _frozen(analysis, c.x, c.in_dim)
+    constant = (kind == CONSTANT) | ((kind == FIXED) & frozen)
+    zero = zero | (constant & (value == 0))
+    into, target = _target(analysis, model, position, c)
+    depthwise = c.groups > 1 and size == c.groups
+    if c.transposed or depthwise or not into:
+        into, target, foldable = "", "", torch.zeros(size, dtype=torch.bool)
+    else:
+        foldable = constant & (value != 0)
+    if not bool((zero | foldable).any()):
+        return None
+    value = torch.where(kind > UNKNOWN, value, torch.zeros((), dtype=value.dtype))
+    return Site(position, c, zero, foldable, value, into, target, c.groups)
+
+
+def _target(
+    analysis: Analysis, model: nn.Module, position: int, c: Contraction
+) -> tuple[str, str]:
+    """What can take the constants of this reader: (kind, qualified name), ("", "") for nothing."""
+    program = analysis.program
+    weight = program.values[c.weight].name
+    users = program.consumers
+    if weight is None:
+        return "", ""
+    if c.padded:
+        return "carrier", weight
+    if c.bias is not None:
+        bias = program.values[c.bias].name
+        same = all(
+            (other := analysis.contractions.get(program.steps.index(step))) is not None
+            and other.weight == c.weight
+            for step in users[c.bias]
+        )
+        return ("bias", bias) if bias is not None and same else ("", "")
+    output = program.steps[position].outputs[0]
+    readers = users.get(output, [])
+    if len(readers) == 1 and readers[0].op in BATCH_NORMS and output not in program.outputs:
+        mean = batch_norm_operands(readers[0])[3]
+        if mean is not None and not normalises_by_batch(readers[0]) and len(users[mean]) == 1:
+            name = program.values[mean].name
+            if name is not None:
+                return "running_mean", name
+    owner, _, leaf = weight.rpartition(".")
+    module = model.get_submodule(owner)
+    if leaf == "weight" and takes_bias(module) and getattr(module, "bias", 0) is None:
+        return "new_bias", f"{owner}.bias" if owner else "bias"
+    return "", ""
+
+
+def _agree(analysis: Analysis, sites: Mapping[int, Site]) -> dict[int, Site]:
+    """A reader that runs more than once takes a constant only if it is the same each time (R10)."""
+    by_weight: dict[int, list[int]] = {}
+    for position, contraction in analysis.contractions.items():
+        by_weight.setdefault(contraction.weight, []).append(position)
+    result = dict(sites)
+    for positions in by_weight.values():
+        if len(positions) < 2:
+            continue
+        found = [sites.get(position) for position in positions]
+        present = [site for site in found if site is not None]
+        if not present:
+            continue
+        common = torch.full_like(present[0].foldable, fill_value=len(present) == len(found))
+        for site in present:
+            common = common & site.foldable & (site.value == present[0].value)
+        carried = any(site.into == "carrier" for site in present)
+        for site in present:  # one weight cannot carry for one call and not for another
+            allowed = torch.zeros_like(common) if carried else common
+            result[site.position] = replace(site, foldable=site.foldable & allowed)
+    return result
+
+
+def _frozen(analysis: Analysis, value: int, dim: int) -> bool:
+    """Is this dimension the result of flattening channels with space? Its size is then fixed."""
+    program = analysis.program
+    producers = {output: step for step in program.steps for output in step.outputs}
+    while value in producers:
+        step = producers[value]
+        if step.op in RESHAPES:
+            source = step.inputs[0]
+            return mixes(program.values[source].shape, program.values[value].shape, dim)
+        if len(step.inputs) != 1 or program.values[step.inputs[0]].shape != program.values[value].shape:
+            return False
+        value = step.inputs[0]
+    return False

@@ -1,0 +1,131 @@
+"""propose: what can go, checked against the user's own forward (rule R1), as a `Plan`."""
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from abscise._errors import AbsciseError, CaptureError, InputError
+from abscise._inputs import ExampleInputs, Inputs, as_inputs
+from abscise._units import UnitMap
+from abscise.compaction._build import build_plan, matching_units, unit_map
+from abscise.compaction._decide import Decision, decide
+from abscise.compaction._edit import restructure
+from abscise.compaction._folding import Site, find_sites
+from abscise.compaction._plan import Plan
+from abscise.compaction._same import Mismatch, compare
+from abscise.graph import Analysis, analyse, capture
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A plan with what it was derived from."""
+
+    plan: Plan
+    analysis: Analysis
+    sites: Mapping[int, Site]
+    decision: Decision
+    pinned: Mapping[int, str]
+
+
+def find_units(
+    model: nn.Module, example_inputs: ExampleInputs, *, keep: tuple[str, ...] = ()
+) -> UnitMap:
+    """The units of a model, the axes they own, and which are pinned and why.
+
+    Args:
+        model: Any module that `torch.export` can capture. It is left as it was.
+        example_inputs: A tensor, a tuple, a dict of keyword arguments, or `Inputs`.
+        keep: Name patterns of layers or parameters that must not be touched.
+
+    Raises:
+        InputError, CaptureError, ModelError: See `abscise.graph.capture`.
+    """
+    analysis = analyse(model, as_inputs(example_inputs))
+    return unit_map(analysis, matching_units(analysis, keep))
+
+
+def propose(
+    model: nn.Module, example_inputs: ExampleInputs, *, keep: tuple[str, ...] = ()
+) -> Plan:
+    """What can be removed without changing the outputs, as data to be read before anything happens.
+
+    Args:
+        model: Any module that `torch.export` can capture. It is left as it was.
+        example_inputs: A tensor, a tuple, a dict of keyword arguments, or `Inputs`.
+        keep: Name patterns of layers or parameters that must not be touched.
+
+    Raises:
+        InputError, CaptureError, ModelError: See `abscise.graph.capture`.
+    """
+    return make_proposal(model, as_inputs(example_inputs), keep).plan
+
+
+def make_proposal(model: nn.Module, inputs: Inputs, keep: tuple[str, ...] = ()) -> Proposal:
+    """Decide, edit a skeleton, capture it again and compare, until nothing has to be taken back.
+
+    This is not try-and-roll-back: the comparison is on integers, before any number is computed, and
+    every unit that it keeps has the source line as its reason.
+    """
+    analysis = analyse(model, inputs)
+    sites = find_sites(analysis, model)
+    pinned = matching_units(analysis, keep)
+    while True:
+        held = np.zeros(len(analysis.labels.roots), dtype=bool)
+        held[np.fromiter(pinned, dtype=np.int64, count=len(pinned))] = True
+        decision = decide(analysis, sites, held)
+        plan = build_plan(analysis, model, inputs, decision, sites, pinned)
+        if not plan.removals:
+            return Proposal(plan, analysis, sites, decision, pinned)
+        mismatches = check_structure(plan, model, inputs, analysis, decision)
+        fresh = {
+            unit: mismatch.reason
+            for mismatch in mismatches
+            for unit in mismatch.units
+            if unit not in pinned
+        }
+        if not mismatches:
+            return Proposal(plan, analysis, sites, decision, pinned)
+        if not fresh:
+            fresh = {
+                unit: mismatches[0].reason
+                for unit in np.flatnonzero(decision.removed).tolist()
+            }
+        pinned = {**pinned, **fresh}
+
+
+def check_structure(
+    plan: Plan, model: nn.Module, inputs: Inputs, analysis: Analysis, decision: Decision
+) -> list[Mismatch]:
+    """Rule R1 on a skeleton of the edited model."""
+    skeleton = restructure(plan, model, share=True)
+    try:
+        program = capture(skeleton, inputs, check=False)
+    except (CaptureError, InputError) as error:
+        return [_blame(analysis, decision, error)]
+    return compare(analysis, program, decision.removed)
+
+
+def _blame(analysis: Analysis, decision: Decision, error: AbsciseError) -> Mismatch:
+    """The edited model's forward fails: the source line that raised names the units."""
+    cause = error.__cause__ or error
+    frames = [
+        f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} "
+        for frame in traceback.extract_tb(cause.__traceback__)
+    ]
+    removed = decision.removed
+    for frame in reversed(frames):
+        units: set[int] = set()
+        for step in analysis.program.steps:
+            if not f"{step.source} ".startswith(frame):
+                continue
+            for value in (*step.inputs, *step.outputs):
+                for layer in analysis.labels.layers.get(value, ()):
+                    ids = analysis.labels.units(layer)
+                    units.update(np.unique(ids[(ids >= 0) & removed[np.maximum(ids, 0)]]).tolist())
+        if units:
+            return Mismatch(tuple(sorted(units)), f"forward fixes their number at {frame.strip()}")
+    everything = tuple(np.flatnonzero(removed).tolist())
+    return Mismatch(everything, f"forward fails without them: {error}")

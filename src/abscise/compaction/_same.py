@@ -1,0 +1,244 @@
+"""Rule R1: the edited model, captured again, must be the old program with the removed units deleted.
+
+Same operations in the same order, same arguments except sizes, and at every operation the labels of the
+old program without the removed ones: integers, no tolerance. What does not agree names the units that
+have to stay.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from abscise.graph import Analysis, LabelPass, Program, Ref, Step, rules_of, unit_ids
+from abscise.graph._compact import compress
+from abscise.graph._movement import EXPANSIONS, RESHAPES
+
+Units = NDArray[np.bool_]
+Ids = NDArray[np.int64]
+
+_FACTORIES = ("aten.zeros.", "aten.ones.", "aten.full.", "aten.arange.", "aten.empty.", "aten.new_")
+_SIZES_AT = {
+    "aten.split.Tensor": 1,
+    "aten.split.sizes": 1,
+    "aten.split_with_sizes.default": 1,
+    "aten.conv1d.default": 6,
+    "aten.conv2d.default": 6,
+    "aten.conv3d.default": 6,
+    "aten.conv1d.padding": 6,
+    "aten.conv2d.padding": 6,
+    "aten.conv3d.padding": 6,
+    "aten.conv_transpose1d.default": 6,
+    "aten.conv_transpose2d.input": 6,
+    "aten.conv_transpose3d.input": 6,
+    "aten.convolution.default": 8,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """Units that must stay, because the forward does something else without them."""
+
+    units: tuple[int, ...]
+    reason: str
+
+
+def compare(analysis: Analysis, edited: Program, removed: Units) -> list[Mismatch]:
+    """All places where the edited program is not the old one with `removed` deleted."""
+    return _Comparison(analysis, edited, removed).run()
+
+
+class _Comparison:
+    def __init__(self, analysis: Analysis, edited: Program, removed: Units) -> None:
+        self._old = analysis.program
+        self._new = edited
+        self._labels = analysis.labels
+        self._removed = removed
+        self._lone = _lone_units(analysis, removed)
+        self._found: list[Mismatch] = []
+        self._match: dict[int, int] = dict(zip(self._old.inputs, edited.inputs, strict=False))
+        self._ctx = LabelPass(edited, self._given())
+
+    def run(self) -> list[Mismatch]:
+        rules = rules_of(self._new)
+        for position, old in enumerate(self._old.steps):
+            new = self._new.steps[position] if position < len(self._new.steps) else None
+            if new is None or new.op != old.op or len(new.outputs) != len(old.outputs):
+                self._fail(old, f"without them forward takes another path at {old.where}")
+                return self._found
+            if not self._same_arguments(old, new):
+                self._fail(old, f"an argument depends on their number in {old.where}")
+            before, pins = self._ctx.edge_count, self._ctx.pin_count
+            self._ctx.position = position
+            rules[position].labels(self._ctx, new)
+            if not self._same_joins(before, pins):
+                self._fail(old, f"forward pairs other units without them in {old.where}")
+            for mine, theirs in zip(old.outputs, new.outputs, strict=True):
+                self._match[mine] = theirs
+                if not self._same_labels(mine, theirs):
+                    self._fail(old, f"forward fixes their number or order in {old.where}")
+                    if not self._repair(mine, theirs):
+                        return self._found
+        return self._found
+
+    def _given(self) -> dict[tuple[int, int], Ids]:
+        """The edited program's axes with the old labels that stay."""
+        by_name = {entry.name: value for value, entry in enumerate(self._new.values) if entry.name}
+        given: dict[tuple[int, int], Ids] = {}
+        for (value, dim), ids in self._labels.axes.items():
+            name = self._old.values[value].name
+            new = by_name.get(name) if name is not None else self._constant_like(value)
+            if new is None:
+                continue
+            self._match[value] = new
+            stays = ids[~self._removed[self._labels.roots[ids]]]
+            size = self._new.values[new].shape[dim]
+            if len(stays) == 1:
+                continue  # an axis of size 1 has no labels: its unit is checked as a lone one
+            # Axis 1 of a grouped weight shrinks without labels of its own; they are pinned, not units.
+            given[new, dim] = stays[:size]
+        for value, entry in enumerate(self._old.values):
+            if entry.name in by_name:
+                self._match[value] = by_name[entry.name]
+        return given
+
+    def _constant_like(self, value: int) -> int | None:
+        data = [place for place, v in enumerate(self._old.values) if v.data is not None and v.name is None]
+        others = [place for place, v in enumerate(self._new.values) if v.data is not None and v.name is None]
+        if len(data) != len(others):
+            return None
+        found = others[data.index(value)]
+        for old, new in zip(data, others, strict=True):
+            self._match[old] = new
+        return found
+
+    def _fail(self, old: Step, reason: str) -> None:
+        units: set[int] = set()
+        for value in (*old.inputs, *old.outputs):
+            for layer in self._labels.layers.get(value, ()):
+                ids = self._labels.units(layer)
+                found = np.unique(ids[(ids >= 0)])
+                units.update(found[self._removed[found]].tolist())
+        self._found.append(Mismatch(tuple(sorted(units)), reason))
+
+    def _same_arguments(self, old: Step, new: Step) -> bool:
+        free = _SIZES_AT.get(old.op)
+        if old.op in RESHAPES | EXPANSIONS or old.op.startswith(_FACTORIES):
+            free = 1 if old.op in RESHAPES | EXPANSIONS else 0
+        if old.op in {"aten.conv1d.default", "aten.conv2d.default", "aten.conv3d.default", "aten.linear.default"}:
+            # A reader may have got a new bias.
+            mine, theirs = (step.argument(2, "bias") for step in (old, new))
+            if mine is None and theirs is not None:
+                padded = (*old.args, None, None)[: max(len(old.args), 3)]
+                old = Step(old.op, (*padded[:2], theirs, *padded[3:]), old.kwargs, (), "", "")
+                return self._equal_tail(old, new, free)
+        return self._equal_tail(old, new, free)
+
+    def _equal_tail(self, old: Step, new: Step, free: int | None) -> bool:
+        if len(old.args) != len(new.args) or old.kwargs.keys() != new.kwargs.keys():
+            return False
+        pairs = list(enumerate(zip(old.args, new.args, strict=True)))
+        slots = [
+            self._equal(a, b, sizes=free is not None and place >= free and place - free < 1)
+            for place, (a, b) in pairs
+        ]
+        if old.op in RESHAPES:
+            slots = [self._equal(a, b, sizes=place >= 1) for place, (a, b) in pairs]
+        slots += [self._equal(old.kwargs[name], new.kwargs[name], sizes=False) for name in old.kwargs]
+        return all(slots)
+
+    def _equal(self, old: Any, new: Any, *, sizes: bool) -> bool:
+        if isinstance(old, Ref) and isinstance(new, Ref):
+            return old == new or self._match.get(old.value) == new.value
+        if isinstance(old, tuple | list) and isinstance(new, tuple | list):
+            return len(old) == len(new) and all(
+                self._equal(a, b, sizes=sizes) for a, b in zip(old, new, strict=True)
+            )
+        if sizes and isinstance(old, int) and isinstance(new, int):
+            return True
+        if isinstance(old, float) and isinstance(new, float) and old != old:  # noqa: PLR0124 - NaN
+            return new != new  # noqa: PLR0124
+        return type(old) is type(new) and bool(old == new)
+
+    def _same_joins(self, edges: int, pins: int) -> bool:
+        """New joins connect what was joined before; new pins hit what was pinned before."""
+        roots = self._labels.roots
+        for left, right in self._ctx.edges_from(edges):
+            if (roots[left] != roots[right]).any():
+                return False
+        return all(
+            all(
+                unit in self._labels.pins or unit in self._lone
+                for unit in np.unique(roots[labels]).tolist()
+            )
+            for labels in self._ctx.pins_from(pins)
+        )
+
+    def _expected(self, value: int) -> tuple[list[Ids], tuple[int, ...]] | None:
+        """Unit ids of the old layers without the removed ones, and the shape; None if no product."""
+        shape = list(self._old.values[value].shape)
+        layers: list[Ids] = []
+        for layer in self._labels.layers.get(value, ()):
+            units = self._labels.units(layer)
+            stays = torch.from_numpy(~self._removed[np.maximum(units, 0)] | (units < 0))
+            result = torch.from_numpy(units)
+            product = torch.ones_like(stays)
+            for dim in range(layer.ndim):
+                if layer.shape[dim] == 1:
+                    continue
+                line = stays
+                for other in range(layer.ndim):
+                    if other != dim:
+                        line = line.any(other, keepdim=True)
+                product = product & line
+                index = line.flatten().nonzero().flatten()
+                result = result.index_select(dim, index)
+                shape[dim] = len(index)
+            if not bool((product == stays).all()):
+                return None
+            layers.append(result.numpy())
+        return layers, tuple(shape)
+
+    def _same_labels(self, old: int, new: int) -> bool:
+        expected = self._expected(old)
+        if expected is None or expected[1] != self._new.values[new].shape:
+            return False
+        found = [unit_ids(self._labels.roots, layer.numpy()) for layer in self._ctx.layers(new)]
+        for layer in expected[0]:
+            place = next((i for i, other in enumerate(found) if self._equal_layer(layer, other)), None)
+            if place is not None:
+                del found[place]
+            elif not np.isin(layer, [-1, *self._lone]).all():
+                return False
+        return not found
+
+    def _equal_layer(self, expected: Ids, found: Ids) -> bool:
+        """Equal ids; the last unit of an axis may have lost its label."""
+        mine, theirs = compress(torch.from_numpy(expected)), compress(torch.from_numpy(found))
+        if mine.ndim != theirs.ndim:
+            return False
+        if any(a != b and 1 not in (a, b) for a, b in zip(mine.shape, theirs.shape, strict=True)):
+            return False
+        a, b = (tensor.numpy() for tensor in torch.broadcast_tensors(mine, theirs))
+        return bool(((a == b) | ((b == -1) & np.isin(a, list(self._lone)))).all())
+
+    def _repair(self, old: int, new: int) -> bool:
+        """Go on with the expected labels, to find further mismatches in the same capture."""
+        expected = self._expected(old)
+        if expected is None or expected[1] != self._new.values[new].shape:
+            return False
+        self._ctx.give(new, [torch.from_numpy(layer) for layer in expected[0]])
+        return True
+
+
+def _lone_units(analysis: Analysis, removed: Units) -> frozenset[int]:
+    """Units that are the only ones left on some axis that had more."""
+    found: set[int] = set()
+    for ids in analysis.labels.axes.values():
+        units = analysis.labels.roots[ids]
+        stays = units[~removed[units]]
+        if len(stays) == 1 and len(units) > 1:
+            found.add(int(stays[0]))
+    return frozenset(found)

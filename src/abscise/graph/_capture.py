@@ -1,0 +1,178 @@
+"""Capture: from an `nn.Module` and example inputs to a `Program`, by `torch.export`.
+
+The graph is the high-level one (`flatten`, `chunk`, `batch_norm` stay whole), captured with a free batch
+size where the model allows it. In-place operations are made functional in `_functional`; where that is
+not plainly right, torch's own decomposition pass does it.
+"""
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from abscise._errors import CaptureError, InputError, ModelError
+from abscise._inputs import Inputs, map_tensors
+from abscise.graph._functional import NotFunctionalError, build_program
+from abscise.graph._program import Program
+
+
+def capture(model: nn.Module, inputs: Inputs, *, check: bool = True) -> Program:
+    """The forward of `model` in eval mode as a `Program`; the model is left as it was.
+
+    Args:
+        check: Refuse weights that are not finite or share storage.
+
+    Raises:
+        ModelError: Two parameters share one storage, or a weight is not finite.
+        InputError: An input lies on another device than the model.
+        CaptureError: `torch.export` cannot follow the model's forward.
+    """
+    if check:
+        _refuse_unsound_weights(model)
+    _refuse_other_device(model, inputs)
+    with eval_mode(model), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exported = _export(model, inputs)
+        try:
+            return build_program(model, exported)
+        except NotFunctionalError:
+            pass
+        try:
+            return build_program(model, exported.run_decompositions({}))
+        except NotFunctionalError as error:
+            message = f"cannot follow {first_line(error)} in the graph of {type(model).__name__}"
+            raise CaptureError(message) from error
+
+
+@contextlib.contextmanager
+def eval_mode(*models: nn.Module) -> Iterator[None]:
+    """Eval mode inside; every module's own mode and the CPU and GPU random states come back."""
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices):
+        try:
+            for model in models:
+                _ = model.eval()
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
+
+
+def _export(model: nn.Module, inputs: Inputs) -> torch.export.ExportedProgram:
+    args, kwargs = _two_samples(inputs)
+    dims = map_tensors(args, _free_batch), map_tensors(kwargs, _free_batch)
+    free_shapes = _dynamic_shapes(dims[0], dims[1])
+    if free_shapes is not None:
+        with contextlib.suppress(Exception):  # an eager forward below tells what is wrong
+            return torch.export.export(
+                model, args, kwargs, dynamic_shapes=free_shapes, strict=False
+            )
+    args, kwargs = tuple(inputs.args), dict(inputs.kwargs)
+    try:
+        return torch.export.export(model, args, kwargs, strict=False)
+    except Exception as error:
+        _explain_failure(model, args, kwargs, error)
+        raise  # unreachable: _explain_failure always raises
+
+
+def _free_batch(tensor: Tensor) -> Any:
+    return {0: torch.export.Dim.AUTO} if tensor.ndim else None
+
+
+def _dynamic_shapes(args: Any, kwargs: Any) -> Any:
+    """One tree for `torch.export`, or None where the arguments hold plain values beside tensors."""
+    plain: list[object] = []
+    _plain_values(args, plain)
+    _plain_values(tuple(kwargs.values()), plain)
+    if plain:
+        return None
+    if kwargs and args:
+        return None  # torch.export wants parameter names then; a static capture serves
+    return kwargs or args
+
+
+def _plain_values(tree: Any, found: list[object]) -> None:
+    if isinstance(tree, tuple | list):
+        for item in tree:
+            _plain_values(item, found)
+    elif isinstance(tree, dict) and not (len(tree) == 1 and 0 in tree):
+        for item in tree.values():
+            _plain_values(item, found)
+    elif tree is not None and not isinstance(tree, dict):
+        found.append(tree)
+
+
+def _two_samples(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A batch of one is doubled where every input has one: torch.export would fix the size 1."""
+    tensors = inputs.tensors()
+    if any(tensor.ndim == 0 or tensor.shape[0] != 1 for tensor in tensors):
+        return tuple(inputs.args), dict(inputs.kwargs)
+    doubled = map_tensors((tuple(inputs.args), dict(inputs.kwargs)), lambda t: torch.cat([t, t]))
+    return doubled[0], doubled[1]
+
+
+def _explain_failure(model: nn.Module, args: Any, kwargs: Any, error: Exception) -> None:
+    """Tell wrong inputs from a forward that runs but cannot be captured."""
+    try:
+        _ = model(*args, **kwargs)
+    except Exception as eager:
+        message = (
+            f"{type(model).__name__} cannot be called with the example inputs "
+            f"{[tuple(tensor.shape) for tensor in Inputs(args, kwargs).tensors()]}: "
+            f"{first_line(eager)}"
+        )
+        raise InputError(message) from eager
+    message = (
+        f"torch.export cannot capture {type(model).__name__}: {first_line(error)}; "
+        "replace data-dependent control flow in forward (torch.export's documentation lists what it "
+        "supports)"
+    )
+    raise CaptureError(message) from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first non-empty line of an error's text, or its type where it has none."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def _refuse_unsound_weights(model: nn.Module) -> None:
+    seen: dict[int, str] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.numel() == 0 or parameter.is_meta:
+            continue
+        pointer = parameter.untyped_storage().data_ptr()
+        other = seen.setdefault(pointer, name)
+        if other != name:
+            message = (
+                f"parameters {other} and {name} are two views of one storage; "
+                "give each its own (clone one), or tie them by using one Parameter object twice"
+            )
+            raise ModelError(message)
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if tensor.is_meta or not tensor.is_floating_point():
+            continue
+        # A sum is finite unless an element is not, or it overflows: only then look at each element.
+        if not torch.isfinite(tensor.detach().sum()) and not torch.isfinite(tensor).all():
+            message = (
+                f"{name} holds values that are not finite (NaN or infinity); removal is refused: "
+                "load a checkpoint from before training diverged"
+            )
+            raise ModelError(message)
+
+
+def _refuse_other_device(model: nn.Module, inputs: Inputs) -> None:
+    parameter = next(model.parameters(), None)
+    if parameter is None:
+        return
+    for tensor in inputs.tensors():
+        if tensor.device.type != parameter.device.type:
+            message = (
+                f"the example inputs are on {tensor.device}, the model is on {parameter.device}; "
+                "move one to the other's device"
+            )
+            raise InputError(message)

@@ -1,0 +1,67 @@
+"""One rule per kind of operation; `rule_of` finds it. An operation without a rule is pinned."""
+
+from abscise.graph._movement import is_movement
+from abscise.graph._program import Program, Step
+from abscise.graph.rules._base import Rule, Unknown
+from abscise.graph.rules._contraction import (
+    Contract,
+    Contraction,
+    channel_units,
+    contraction_of,
+    dense_nonzero,
+    kernel_sums,
+    vector_or_none,
+)
+from abscise.graph.rules._elementwise import Elementwise, is_elementwise
+from abscise.graph.rules._moving import Identity, Movement
+from abscise.graph.rules._norm import (
+    BATCH_NORMS,
+    BatchNorm,
+    batch_norm_operands,
+    normalises_by_batch,
+)
+from abscise.graph.rules._spatial import Pool, Reduction, is_pool, is_reduction
+
+_CASTS = frozenset(
+    f"aten.{name}"
+    for name in (
+        "to.dtype", "to.device", "to.other", "to.dtype_layout", "_to_copy.default", "type_as.default",
+        "float.default", "half.default", "dropout.default",
+    )
+)  # fmt: skip
+
+
+def rule_of(program: Program, step: Step, static: frozenset[int]) -> Rule:
+    """The rule of a step; `Unknown` where there is none. `static` is `program.static`."""
+    if step.op in BATCH_NORMS:
+        return BatchNorm()
+    contraction = contraction_of(program, step, static)
+    if contraction is not None:
+        return Contract(contraction)
+    if is_movement(program, step):
+        return Movement()
+    if is_elementwise(step):
+        return Elementwise()
+    if is_pool(step):
+        return Pool()
+    if is_reduction(step):
+        return Reduction()
+    if step.op in _CASTS:
+        return Identity()
+    return Unknown()
+
+
+__all__ = [
+    "BATCH_NORMS",
+    "Contract",
+    "Contraction",
+    "Rule",
+    "batch_norm_operands",
+    "channel_units",
+    "contraction_of",
+    "dense_nonzero",
+    "kernel_sums",
+    "normalises_by_batch",
+    "rule_of",
+    "vector_or_none",
+]

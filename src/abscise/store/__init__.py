@@ -1,0 +1,22 @@
+"""Saved models: a folder with `plan.json`, `model.safetensors` and `certificate.json`; no pickle.
+
+`save` writes a whole folder or leaves the old one, `load` rebuilds the compacted model from the
+original class, `read_checkpoint` reads other people's weights. Whatever is read is checked field by
+field: a truncated, edited or hostile file gives one line of `StoreError` or `PlanError`.
+"""
+
+from abscise.store._atomic import write_json_atomically
+from abscise.store._checkpoint import read_checkpoint
+from abscise.store._folder import load, read_certificate, read_plan, save, write_plan
+from abscise.store._weights import load_weights
+
+__all__ = [
+    "load",
+    "load_weights",
+    "read_certificate",
+    "read_checkpoint",
+    "read_plan",
+    "save",
+    "write_json_atomically",
+    "write_plan",
+]

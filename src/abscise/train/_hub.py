@@ -1,0 +1,117 @@
+"""Data sets of the Hugging Face hub, or of a folder with the same layout, decoded into arrays."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from abscise._errors import DataError
+from abscise.train._datasets import DataFacts
+from abscise.train._extra import import_extra
+
+DATA_ROOT_VARIABLE = "ABSCISE_DATA"
+LABEL = "label"
+
+Arrays = tuple[NDArray[np.float32], NDArray[np.int64]]
+"""Inputs `(examples, *shape)`, not yet standardised, and labels `(examples,)`."""
+
+
+def load_hub(facts: DataFacts, root: Path | None) -> tuple[Arrays, Arrays]:
+    """The training and the test set of `facts.repository`.
+
+    Args:
+        facts: Which repository, which columns, which shape.
+        root: The folder that holds the repository as a folder; None: `ABSCISE_DATA` names it, and
+            where that is not set the hub is used.
+
+    Raises:
+        DataError: Missing folder, split or column, wrong shape, labels out of range.
+        MissingExtraError: `datasets` is not installed.
+    """
+    datasets = import_extra("datasets", f"the data set {facts.repository}")
+    source = _source(facts.repository, root)
+    with _no_progress_bars(datasets):
+        found = _open(datasets, source)
+        missing = [split for split in ("train", "test") if split not in found]
+        if missing:
+            message = f"{source}: no split {missing[0]!r}, it has {sorted(found)}"
+            raise DataError(message)
+        learned = _arrays(found["train"], facts, f"{source}, split train")
+        return learned, _arrays(found["test"], facts, f"{source}, split test")
+
+
+def _source(repository: str, root: Path | None) -> str:
+    """The folder to read, or the repository's name where the hub is to be used."""
+    if root is None and not os.environ.get(DATA_ROOT_VARIABLE):
+        return repository
+    base = Path(os.environ[DATA_ROOT_VARIABLE]) if root is None else root
+    folder = base / repository
+    if not folder.is_dir():
+        message = (
+            f"no folder {folder}: --data-root or {DATA_ROOT_VARIABLE} must name the folder that "
+            f"holds {repository}; leave both out to use the Hugging Face hub"
+        )
+        raise DataError(message)
+    return str(folder)
+
+
+@contextmanager
+def _no_progress_bars(datasets: Any) -> Iterator[None]:
+    """This room prints nothing; the caller's setting comes back."""
+    shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
+
+
+def _open(datasets: Any, source: str) -> Any:
+    problems = (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError)
+    try:
+        return datasets.load_dataset(source)
+    except problems as problem:
+        line = str(problem).strip().split("\n", maxsplit=1)[0]
+        message = (
+            f"cannot read the data set {source} ({type(problem).__name__}: {line}); without a "
+            f"network set {DATA_ROOT_VARIABLE} to a folder that holds its files"
+        )
+        raise DataError(message) from problem
+
+
+def _arrays(split: Any, facts: DataFacts, where: str) -> Arrays:
+    missing = [name for name in (*facts.columns, LABEL) if name not in split.column_names]
+    if missing:
+        message = f"{where}: no column {missing[0]!r}, it has {split.column_names}"
+        raise DataError(message)
+    columns = split.with_format("numpy")
+    labels = np.asarray(columns[LABEL][:])
+    if labels.dtype.kind not in "iu" or labels.size == 0:
+        message = f"{where}: labels must be integers, at least one, got {labels.dtype}"
+        raise DataError(message)
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= facts.classes:
+        message = f"{where}: labels must be in 0..{facts.classes - 1}, got {low}..{high}"
+        raise DataError(message)
+    if facts.images:
+        inputs = _images(columns[facts.columns[0]][:])
+    else:
+        inputs = np.stack([np.asarray(columns[name][:]) for name in facts.columns], axis=1)
+    if inputs.shape[1:] != facts.shape or inputs.dtype.kind not in "iuf":
+        expected, got = list(facts.shape), f"{list(inputs.shape[1:])} of {inputs.dtype}"
+        message = f"{where}: every example must have the shape {expected}, got {got}"
+        raise DataError(message)
+    return inputs.astype(np.float32) / np.float32(facts.scale), labels.astype(np.int64)
+
+
+def _images(decoded: Any) -> NDArray[Any]:
+    """Decoded images as `(images, channels, height, width)`; an object array if sizes differ."""
+    images = np.asarray(decoded)
+    if images.ndim == 3:  # grey: no channel axis
+        return images[:, None]
+    return np.moveaxis(images, 3, 1) if images.ndim == 4 else images

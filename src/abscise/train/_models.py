@@ -1,0 +1,99 @@
+"""The networks that the recipes train: plain modules, as a user would write them."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+from typing_extensions import override
+
+
+class ConvNet(nn.Module):
+    """Convolution, batch norm, ReLU, over and over; then one hidden linear layer and the classes.
+
+    Every convolution is 3x3, padded and without bias; the first two are followed by 2x2 max
+    pooling. The hidden linear layer has no batch norm.
+
+    Source: BasicNet of Mehta, Kim, Theobalt 2019, "On Implicit Filter Level Sparsity in
+    Convolutional Neural Networks", arXiv 1811.12495. Differs: made for 8x8 images, so it has fewer
+    layers, pools twice and starts with 3x3.
+
+    Args:
+        widths: Filters of each convolution, at least two.
+        hidden: Units of the hidden linear layer.
+        channels: Channels of the images.
+        side: Their height and width in pixels, a multiple of 4.
+        classes: Number of outputs.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int] = (64, 128, 256),
+        hidden: int = 256,
+        *,
+        channels: int = 1,
+        side: int = 8,
+        classes: int = 10,
+    ) -> None:
+        super().__init__()
+        self.features = nn.Sequential()
+        for index, (read, written) in enumerate(pairwise((channels, *widths)), start=1):
+            block = nn.Sequential()
+            block.add_module("conv", nn.Conv2d(read, written, 3, padding=1, bias=False))
+            block.add_module("norm", nn.BatchNorm2d(written))
+            block.add_module("relu", nn.ReLU())
+            if index <= 2:
+                block.add_module("pool", nn.MaxPool2d(2))
+            self.features.add_module(f"block{index}", block)
+        self.hidden = nn.Linear(widths[-1] * (side // 4) ** 2, hidden)
+        self.relu = nn.ReLU()
+        self.classes = nn.Linear(hidden, classes)
+
+    @override
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits `(images, classes)` of images `(images, channels, side, side)`."""
+        return self.classes(self.relu(self.hidden(self.features(images).flatten(1))))
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLU between them, on flattened inputs; biases everywhere.
+
+    Args:
+        inputs: Numbers per example.
+        hidden: Units of each hidden layer.
+        classes: Number of outputs.
+    """
+
+    def __init__(self, inputs: int, hidden: Sequence[int], classes: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential()
+        for index, (read, written) in enumerate(pairwise((inputs, *hidden)), start=1):
+            self.layers.add_module(f"hidden{index}", nn.Linear(read, written))
+            self.layers.add_module(f"relu{index}", nn.ReLU())
+        self.layers.add_module("classes", nn.Linear((inputs, *hidden)[-1], classes))
+
+    @override
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits `(examples, classes)` of inputs `(examples, ...)`."""
+        return self.layers(inputs.flatten(1))
+
+
+class LeNet300(nn.Module):
+    """LeNet-300-100: 784 pixels, 300 and 100 hidden units, 10 classes; 266,610 parameters.
+
+    Source: LeCun, Bottou, Bengio, Haffner 1998, "Gradient-Based Learning Applied to Document
+    Recognition", Proceedings of the IEEE 86(11). Differs, as in the pruning literature: ReLU
+    instead of tanh, cross-entropy instead of squared error.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(784, 300)
+        self.fc2 = nn.Linear(300, 100)
+        self.fc3 = nn.Linear(100, 10)
+        self.relu = nn.ReLU()
+
+    @override
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits `(images, 10)` of images with 784 pixels each."""
+        hidden = self.relu(self.fc1(images.flatten(1)))
+        return self.fc3(self.relu(self.fc2(hidden)))

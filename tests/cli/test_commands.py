@@ -1,0 +1,160 @@
+"""The commands do the whole job on a model and a checkpoint of the user's own."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from abscise.cli import main
+
+NET = ["--model", "own_net:Net", "--model-args", '{"width": 12}', "--input", "32x4"]
+
+MODEL = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.hidden = nn.Linear(4, width)
+        self.out = nn.Linear(width, 3)
+
+    def forward(self, x):
+        return self.out(torch.relu(self.hidden(x)))
+"""
+
+
+def weights(small: float) -> dict[str, torch.Tensor]:
+    """Units 0..4 of `hidden`: incoming row and bias `small`."""
+    generator = torch.Generator().manual_seed(1)
+    state = {
+        "hidden.weight": torch.randn(12, 4, generator=generator),
+        "hidden.bias": torch.randn(12, generator=generator),
+        "out.weight": torch.randn(3, 12, generator=generator),
+        "out.bias": torch.randn(3, generator=generator),
+    }
+    for name in ("hidden.weight", "hidden.bias"):
+        state[name][:5] = small
+    return state
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with a model's code and a dead and a nearly dead checkpoint."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    _ = (tmp_path / "own_net.py").write_text(MODEL)
+    save_file(weights(0.0), tmp_path / "dead.safetensors")
+    save_file(weights(1e-5), tmp_path / "near.safetensors")
+    prefixed = {f"module.{name}": tensor for name, tensor in weights(0.0).items()}
+    torch.save({"model": prefixed}, tmp_path / "dead.pt")
+    return tmp_path
+
+
+def units_removed(printed: str) -> int:
+    (total,) = re.findall(r"^total +[\d,]+ +([\d,]+)", printed, re.MULTILINE)
+    return int(total)
+
+
+def test_a_compacted_checkpoint_is_saved_verified_and_measured(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dead = ["--checkpoint", "dead.safetensors"]
+    assert main(["compact", *NET, *dead, "--out", "small"]) == 0
+    printed = capsys.readouterr().out
+    assert units_removed(printed) == 5
+    assert "certificate: PASSED" in printed
+    assert {"plan.json", "model.safetensors", "certificate.json"} <= {
+        path.name for path in (folder / "small").iterdir()
+    }
+
+    assert main(["verify", "small", *NET, *dead]) == 0
+    assert "certificate: PASSED" in capsys.readouterr().out
+
+    assert main(["measure", *NET, "--checkpoint", "small"]) == 0
+    assert re.search(rf"parameters +{7 * 5 + 3 * 8}\b", capsys.readouterr().out)
+
+
+@pytest.mark.usefixtures("folder")
+def test_verify_of_another_checkpoint_is_not_equal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compact", *NET, "--checkpoint", "dead.safetensors", "--out", "small"]) == 0
+    other = {name: tensor + 0.1 for name, tensor in weights(0.0).items()}
+    save_file(other, "other.safetensors")
+    assert main(["verify", "small", *NET, "--checkpoint", "other.safetensors"]) == 1
+    assert "NOT EQUAL" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("folder")
+def test_snap_makes_nearly_dead_units_removable(capsys: pytest.CaptureFixture[str]) -> None:
+    near = ["--checkpoint", "near.safetensors"]
+    assert main(["compact", *NET, *near]) == 0
+    printed = capsys.readouterr().out
+    assert units_removed(printed) == 0
+    assert "5 are nearly dead" in printed
+    assert main(["compact", *NET, *near, "--snap", "1e-3", "--out", "small"]) == 0
+    assert units_removed(capsys.readouterr().out) == 5
+    assert main(["verify", "small", *NET, *near, "--snap", "1e-3"]) == 0
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_prefix_of_data_parallel_is_removed_and_said_so(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["compact", *NET, "--checkpoint", "dead.pt", "--key", "model"]) == 0
+    printed = capsys.readouterr().out
+    assert "module." in printed
+    assert units_removed(printed) == 5
+
+
+def test_a_plan_is_written_and_applied_later(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dead = ["--checkpoint", "dead.safetensors"]
+    assert main(["compact", *NET, *dead, "--plan-only", "--out", "my-plan.json"]) == 0
+    assert len(json.loads((folder / "my-plan.json").read_text())["removals"]) == 5
+    assert not list(folder.glob("**/model.safetensors"))
+    _ = capsys.readouterr()
+    assert main(["compact", *NET, *dead, "--plan", "my-plan.json", "--out", "small"]) == 0
+    assert units_removed(capsys.readouterr().out) == 5
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_plan_that_would_cut_live_units_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    dead, near = (["--checkpoint", f"{name}.safetensors"] for name in ("dead", "near"))
+    assert main(["compact", *NET, *dead, "--plan-only", "--out", "my-plan.json"]) == 0
+    _ = capsys.readouterr()
+    assert main(["compact", *NET, *near, "--plan", "my-plan.json", "--out", "small"]) == 1
+    assert "hidden" in capsys.readouterr().err
+    assert not Path("small").exists()
+
+
+@pytest.mark.usefixtures("folder")
+def test_keep_leaves_a_layer_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["compact", *NET, "--checkpoint", "dead.safetensors", "--keep", "hidden*"]
+    assert main(argv) == 0
+    assert units_removed(capsys.readouterr().out) == 0
+
+
+@pytest.mark.usefixtures("folder")
+def test_inspect_counts_the_dead_units_of_each_layer(capsys: pytest.CaptureFixture[str]) -> None:
+    save_file({"0": torch.randn(64, 4)}, "data.safetensors")
+    argv = ["inspect", *NET, "--checkpoint", "dead.safetensors", "--data", "data.safetensors"]
+    assert main(argv) == 0
+    (hidden,) = re.findall(r"^hidden .*$", capsys.readouterr().out, re.MULTILINE)
+    assert hidden.split()[1:3] == ["12", "5"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_explain_says_why_a_unit_stays_or_goes(capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["--model-args", '{"width": 12}', "--input", "32x4"]
+    argv = ["explain", "own_net:Net", "hidden", "7", *common, "--checkpoint", "dead.safetensors"]
+    assert main(argv) == 0
+    assert "out.weight" in capsys.readouterr().out
+    argv[2:4] = ["out", "0"]
+    assert main(argv) == 0
+    assert "output" in capsys.readouterr().out

@@ -1,0 +1,1 @@
+"""Networks, planted zeros, an oracle and the equality check that the tests share."""

@@ -1,0 +1,151 @@
+"""Recipes: the packaged ones, files, overrides, and a table of bad ones."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from abscise._errors import RecipeError
+from abscise.train import (
+    DataName,
+    ModelName,
+    OptimizerName,
+    Recipe,
+    build_model,
+    control_names,
+    load_recipe,
+    recipe_from,
+    recipe_names,
+)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_packaged_recipe_can_be_built_and_bears_the_name_of_its_file(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert next(build_model(recipe).parameters()).requires_grad
+
+
+def test_the_recipes_that_the_command_promises_are_there() -> None:
+    assert {"digits-adam-l2", "mnist-lenet300-adam-l2"} <= set(recipe_names())
+    assert "adamw" in control_names()
+
+
+def test_the_control_changes_the_optimizer_and_nothing_else() -> None:
+    recipe, control = load_recipe("digits-adam-l2"), load_recipe("digits-adam-l2", control="adamw")
+    assert control.optimizer is OptimizerName.ADAMW
+    assert control.name == "digits-adam-l2-adamw"
+    same = recipe.as_dict() | {"optimizer": "adamw", "name": control.name}
+    assert control.as_dict() == same
+
+
+def test_a_recipe_survives_its_own_yaml(tmp_path: Path) -> None:
+    recipe = load_recipe("digits-adam-l2", {"seed": 7})
+    file = tmp_path / "mine.yaml"
+    _ = file.write_text(yaml.safe_dump(recipe.as_dict()))
+    assert load_recipe(file) == load_recipe(str(file)) == recipe
+
+
+def test_overrides_win_over_the_control_and_the_file() -> None:
+    recipe = load_recipe("digits-adam-l2", {"optimizer": "sgd", "seed": 3}, control="adamw")
+    assert (recipe.optimizer, recipe.seed) == (OptimizerName.SGD, 3)
+
+
+def test_a_number_that_yaml_takes_for_text_is_a_number() -> None:
+    assert load_recipe("digits-adam-l2", {"weight_decay": "1e-3"}).weight_decay == 1e-3
+
+
+BAD: dict[str, tuple[dict[str, object], str]] = {
+    "unknown key": ({"learnin_rate": 1}, r"unknown key 'learnin_rate'; did you mean 'learning_r"),
+    "unknown key far off": ({"zzz": 1}, r"unknown key 'zzz'; known: name, data"),
+    "unknown data": ({"data": "imagenet"}, r"data must be one of digits, .*, got 'imagenet'"),
+    "unknown model": ({"model": "vgg"}, "model must be one of conv, lenet300, mlp"),
+    "unknown optimizer": ({"optimizer": "lion"}, "optimizer must be one of adam, adamw, sgd"),
+    "list as name of data": ({"data": ["digits"]}, "data must be one of"),
+    "text as epochs": ({"epochs": "many"}, "epochs must be an integer, got 'many'"),
+    "fraction as epochs": ({"epochs": 1.5}, "epochs must be an integer, got 1.5"),
+    "true as epochs": ({"epochs": True}, "epochs must be an integer, got True"),
+    "text as rate": ({"learning_rate": "fast"}, "learning_rate must be a number, got 'fast'"),
+    "number as name": ({"name": 3}, "name must be a text, got 3"),
+    "number as widths": ({"widths": 3}, "widths must be a list of numbers, got 3"),
+    "one beta": ({"betas": [0.9]}, "betas must be a list of 2 numbers"),
+    "no epochs": ({"epochs": 0}, "epochs must be at least 1, got 0"),
+    "no batch": ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+    "never a report": ({"report_every": 0}, "report_every must be at least 1"),
+    "zero rate": ({"learning_rate": 0.0}, "learning_rate must be > 0 and finite, got 0.0"),
+    "NaN rate": ({"learning_rate": float("nan")}, "learning_rate must be > 0 and finite, got nan"),
+    "endless decay": ({"weight_decay": float("inf")}, "weight_decay must be >= 0 and finite"),
+    "negative decay": ({"weight_decay": -0.1}, "weight_decay must be >= 0 and finite, got -0.1"),
+    "negative momentum": ({"momentum": -1}, "momentum must be >= 0"),
+    "beta of one": ({"betas": [0.9, 1.0]}, r"betas must be in \[0, 1\), got \[0.9, 1.0\]"),
+    "falling drops": ({"drops": [0.8, 0.5]}, "drops must be rising shares"),
+    "drop at the end": ({"drops": [1.0]}, "drops must be rising shares"),
+    "drop upwards": ({"drop_factor": 2.0}, r"drop_factor must be in \(0, 1\], got 2.0"),
+    "negative seed": ({"seed": -1}, r"seed must be in 0\.\."),
+    "empty layer": ({"widths": [4, 0]}, "widths must be sizes >= 1"),
+    "one convolution": ({"widths": [4]}, "widths must be two or more for conv"),
+    "two hidden layers": ({"hidden": [4, 4]}, "hidden must be one size for conv"),
+    "mlp with filters": ({"model": "mlp"}, "widths must be empty for mlp"),
+    "mlp without layers": (
+        {"model": "mlp", "widths": [], "hidden": []},
+        "hidden must be one or more sizes for mlp",
+    ),
+    "lenet300 with filters": ({"model": "lenet300"}, "widths must be empty for lenet300"),
+    "lenet300 with hidden": (
+        {"model": "lenet300", "widths": []},
+        "hidden must be empty for lenet300",
+    ),
+    "no such device": ({"device": "abacus"}, "device must be a device that torch knows"),
+    "device without data": ({"device": "meta"}, r"device must be available here \(cpu"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_recipe_is_refused_with_key_rule_and_value(case: str) -> None:
+    overrides, text = BAD[case]
+    with pytest.raises(RecipeError, match=text):
+        _ = load_recipe("digits-adam-l2", overrides)
+
+
+def test_a_missing_key_is_named() -> None:
+    with pytest.raises(RecipeError, match="recipe x: the key 'data' is missing"):
+        _ = recipe_from({"name": "x"})
+
+
+def test_a_recipe_made_in_python_is_checked_too() -> None:
+    with pytest.raises(RecipeError, match="epochs must be at least 1"):
+        _ = Recipe(name="x", data=DataName.MNIST, model=ModelName.LENET300, epochs=0, batch_size=1)
+
+
+def test_an_unknown_recipe_is_answered_with_the_nearest_name() -> None:
+    with pytest.raises(RecipeError, match=r"'digits-adam' \(did you mean digits-adam-l2\?\)"):
+        _ = load_recipe("digits-adam")
+
+
+def test_an_unknown_control_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(RecipeError, match="no control 'sgd': one of adamw"):
+        _ = load_recipe("digits-adam-l2", control="sgd")
+
+
+FILES = {
+    "not YAML": (b"a: [1, 2", "not YAML"),
+    "not text": (b"name: \x80", "not YAML"),
+    "a list": (b"- 1\n- 2\n", "must be a mapping of keys to values, got list"),
+    "empty": (b"", "must be a mapping of keys to values, got NoneType"),
+    "numbers as keys": (b"1: 2\n", "must be a mapping"),
+    "python objects": (b"name: !!python/object/apply:os.getcwd []\n", "not YAML"),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_a_file_that_is_no_recipe_is_refused(case: str, tmp_path: Path) -> None:
+    content, text = FILES[case]
+    file = tmp_path / "bad.yaml"
+    _ = file.write_bytes(content)
+    with pytest.raises(RecipeError, match=text):
+        _ = load_recipe(file)
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(RecipeError, match=r"cannot read the recipe nowhere/x.yaml: No such file"):
+        _ = load_recipe("nowhere/x.yaml")
