@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
+from typing_extensions import override
 
 from abscise._inputs import Inputs
 from abscise._macs import count_macs
@@ -18,6 +19,7 @@ class Call(nn.Module):
         super().__init__()
         self.function = [function]
 
+    @override
     def forward(self, *args: Tensor) -> Tensor:
         return self.function[0](*args)
 
@@ -42,6 +44,7 @@ class Mixed(nn.Module):
             nn.Linear(48, 5),
         )
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         return self.body(x).softmax(1)
 
@@ -64,7 +67,10 @@ CASES: dict[str, tuple[nn.Module, tuple[Tensor, ...]]] = {
     "matmul": (Call(torch.matmul), _random((2, 6, 3, 4), (2, 1, 4, 5))),
     "addmm": (Call(torch.addmm), _random((3, 5), (3, 4), (4, 5))),
     "baddbmm": (Call(torch.baddbmm), _random((2, 3, 5), (2, 3, 4), (2, 4, 5))),
-    "einsum": (Call(lambda a, b: torch.einsum("bij,bjk->bik", a, b)), _random((2, 3, 4), (2, 4, 5))),
+    "einsum": (
+        Call(lambda a, b: torch.einsum("bij,bjk->bik", a, b)),
+        _random((2, 3, 4), (2, 4, 5)),
+    ),
     "bilinear": (nn.Bilinear(3, 4, 5), _random((2, 3), (2, 4))),
     "mixed": (Mixed(), _random((2, 3, 16, 16))),
 }
@@ -85,7 +91,7 @@ def test_macs_are_half_of_the_flops_that_torch_counts(name: str) -> None:
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_attention_is_counted_as_dense(causal: bool) -> None:  # noqa: FBT001
+def test_attention_is_counted_as_dense(causal: bool) -> None:
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         return functional.scaled_dot_product_attention(query, key, value, is_causal=causal)
 
@@ -100,6 +106,7 @@ def test_what_cannot_be_counted_is_listed_and_the_rest_is_counted() -> None:
             super().__init__()
             self.fc = nn.Linear(4, 3)
 
+        @override
         def forward(self, x: Tensor) -> Tensor:
             return torch.cdist(self.fc(x), self.fc(x + 1))
 

@@ -1,13 +1,19 @@
 """Measure: sizes are exact, times are there, and the model stays as it was."""
 
 import copy
+import threading
 
 import pytest
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from abscise._errors import InputError, ModelError
 from abscise._measure import measure
+
+
+def last_weight(model: nn.Sequential) -> Tensor:
+    return model.get_parameter("4.weight").detach()
 
 
 def small() -> nn.Sequential:
@@ -32,9 +38,8 @@ def test_sizes_of_a_small_network(batch: int) -> None:
 
 def test_zeros_and_subnormals_are_counted() -> None:
     model = small()
-    with torch.no_grad():
-        _ = model[4].weight[0].zero_()  # type: ignore[union-attr, operator, index]
-        _ = model[4].weight[1].fill_(1e-40)  # type: ignore[union-attr, operator, index]
+    _ = last_weight(model)[0].zero_()
+    _ = last_weight(model)[1].fill_(1e-40)
     found = measure(model, torch.randn(1, 1, 4, 4), latency=False)
     zero_bias_and_shift = int(sum((parameter == 0).sum() for parameter in model.parameters()))
     assert found.nonzero == found.parameters - zero_bias_and_shift
@@ -43,7 +48,7 @@ def test_zeros_and_subnormals_are_counted() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("flush", [False, True])
-def test_subnormals_of_every_dtype(dtype: torch.dtype, flush: bool) -> None:  # noqa: FBT001
+def test_subnormals_of_every_dtype(dtype: torch.dtype, flush: bool) -> None:
     class Weights(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -51,6 +56,7 @@ def test_subnormals_of_every_dtype(dtype: torch.dtype, flush: bool) -> None:  # 
             values = [0.0, -0.0, tiny, -tiny, tiny / 2, -tiny / 4, 1.0, torch.finfo(dtype).max]
             self.weight = nn.Parameter(torch.tensor(values, dtype=torch.float64).to(dtype))
 
+        @override
         def forward(self, x: Tensor) -> Tensor:
             return x * self.weight
 
@@ -59,7 +65,7 @@ def test_subnormals_of_every_dtype(dtype: torch.dtype, flush: bool) -> None:  # 
         _ = torch.set_flush_denormal(flush)
         found = measure(model, torch.ones(1, 8, dtype=dtype), latency=False)
     finally:
-        _ = torch.set_flush_denormal(False)  # noqa: FBT003
+        _ = torch.set_flush_denormal(False)
     assert found.subnormal == 2
 
 
@@ -69,6 +75,7 @@ class Tied(nn.Module):
         self.one, self.two = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
         self.two.weight = self.one.weight
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         return self.two(self.one(x))
 
@@ -86,8 +93,7 @@ def test_latency_is_measured_with_and_without_subnormals() -> None:
     assert plain.latency_spread is not None
     assert plain.latency_spread >= 0
     assert plain.latency_flushed_s is None
-    with torch.no_grad():
-        _ = model[4].weight.fill_(1e-40)  # type: ignore[union-attr, operator]
+    _ = last_weight(model).fill_(1e-40)
     flushed = measure(model, torch.randn(2, 1, 4, 4), repeats=1)
     assert flushed.latency_flushed_s is not None
     assert flushed.latency_spread == 0.0
@@ -98,13 +104,14 @@ def flushes() -> bool:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_model_flags_and_random_state_stay_as_they_were(fails: bool) -> None:  # noqa: FBT001
+def test_model_flags_and_random_state_stay_as_they_were(fails: bool) -> None:
     class Moody(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.norm = nn.BatchNorm1d(4)
             self.fc = nn.Linear(4, 4)
 
+        @override
         def forward(self, x: Tensor) -> Tensor:
             return self.fc(self.norm(x))
 
@@ -135,6 +142,7 @@ def test_a_forward_that_cannot_be_captured_has_unknown_macs() -> None:
             super().__init__()
             self.fc = nn.Linear(4, 4)
 
+        @override
         def forward(self, x: Tensor) -> Tensor:
             return self.fc(x) if float(x.sum()) > 0 else x
 
@@ -152,7 +160,7 @@ def test_impossible_repeats_are_refused() -> None:
 
 def test_a_model_that_cannot_be_copied_is_one_line() -> None:
     model = Tied()
-    model.stream = (item for item in ())  # type: ignore[assignment]
+    model.__dict__["lock"] = threading.Lock()
     with pytest.raises(ModelError, match=r"Tied cannot be copied by copy\.deepcopy"):
         _ = measure(model, torch.randn(2, 4))
 
@@ -164,3 +172,21 @@ def test_meta_tensors_are_counted_by_name() -> None:
     assert found.parameters == 243
     assert found.nonzero == 243
     assert found.subnormal == 0
+
+
+def test_inputs_on_which_forward_fails_are_one_line() -> None:
+    class Late(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.calls = nn.Linear(4, 4), 0
+
+        @override
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            if self.calls > 1:
+                message = "no more\nof this"
+                raise RuntimeError(message)
+            return self.fc(x)
+
+    with pytest.raises(InputError, match=r"Late .* \[\(2, 4\)\]: no more$"):
+        _ = measure(Late(), torch.randn(2, 4), repeats=3)

@@ -195,7 +195,10 @@ def _in_new_thread(
             return pool.submit(work).result()
         except Exception as error:
             shapes = [tuple(tensor.shape) for tensor in given.tensors()]
-            message = f"{type(model).__name__} does not run on inputs of shapes {shapes}: {first_line(error)}"
+            message = (
+                f"{type(model).__name__} does not run on inputs of shapes {shapes}: "
+                f"{first_line(error)}"
+            )
             raise InputError(message) from error
 
 

@@ -63,6 +63,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     _ = (tmp_path / "nets_for_cli.py").write_text(MODELS)
     _ = (tmp_path / "empty.pt").write_bytes(b"")
     _ = (tmp_path / "words.safetensors").write_text("not one")
+    (tmp_path / "bare").mkdir()
     _ = (tmp_path / "plan.json").write_text("{}")
     return tmp_path
 
@@ -115,10 +116,10 @@ REFUSED = [
     (f"measure {NET} --checkpoint gone.safetensors", "gone.safetensors", "missing checkpoint"),
     (f"measure {NET} --checkpoint empty.pt", "empty.pt", "empty checkpoint"),
     (f"measure {NET} --checkpoint words.safetensors", "words.safetensors", "no safetensors"),
-    (f"measure {NET} --checkpoint .", "plan.json", "a folder that is no saved model"),
+    (f"measure {NET} --checkpoint bare", "bare/plan.json", "a folder that is no saved model"),
     ("measure --model nets_for_cli:Net --inputs gone.safetensors", "gone.safetensors", "no inputs"),
-    ("measure --model nets_for_cli:Net --input 8x5", "8x4", "wrong shape"),
-    ("compact --model nets_for_cli:Branching --input 8x4", "nets_for_cli.py", "not capturable"),
+    ("measure --model nets_for_cli:Net --input 8x5", "[(8, 5)]", "wrong shape"),
+    ("compact --model nets_for_cli:Branching --input 8x4", "cannot capture Branching", "branches"),
     ("compact --model nets_for_cli:nan --input 8x4", "hidden.weight", "NaN weights"),
     (f"compact {NET} --plan gone.json", "gone.json", "missing plan"),
     (f"compact {NET} --plan plan.json", "plan", "a plan without fields"),
@@ -168,7 +169,7 @@ def test_every_command_prints_its_help(capsys: pytest.CaptureFixture[str]) -> No
         (MissingExtraError("training needs datasets: pip install 'abscise[train]'"), 1),
         (NotEqualError("not equal"), 1),
         (RecipeError("unknown key"), 2),
-        (KeyboardInterrupt(), 130),
+        (KeyboardInterrupt("interrupted"), 130),
     ],
 )
 def test_each_kind_of_error_has_its_exit_code(

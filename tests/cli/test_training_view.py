@@ -21,7 +21,7 @@ def run(console: Console, every: int) -> None:
 @pytest.mark.parametrize("every", [10, 400, 1000])
 def test_without_a_terminal_there_are_at_most_ten_plain_lines(every: int) -> None:
     file = io.StringIO()
-    run(Console(file=file, width=200), every)
+    run(Console(file=file, width=60), every)
     lines = file.getvalue().splitlines()
     assert len(lines) == min(PLAIN_LINES, STEPS // every)
     assert "\x1b" not in file.getvalue()

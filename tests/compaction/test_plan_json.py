@@ -61,7 +61,9 @@ def test_every_plan_survives_the_round_trip(
         fingerprint="f",
         inputs={},
         removals=(),
-        edits=tuple(AxisEdit(name, axis, 31, removed) for name, axis, removed in edits if axis != 1),
+        edits=tuple(
+            AxisEdit(name, axis, 31, removed) for name, axis, removed in edits if axis != 1
+        ),
         grouped=tuple(
             GroupedEdit(name, 1 + len(removed), 31, (*removed, ()))
             for name, removed in dict(grouped).items()

@@ -13,6 +13,7 @@ import pytest
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from abscise._errors import StoreError
 from abscise.store import read_checkpoint
@@ -73,6 +74,7 @@ class Payload:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    @override
     def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, (str(self.path),)
 

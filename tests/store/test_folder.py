@@ -11,12 +11,20 @@ import pytest
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from abscise._certificate import Certificate
 from abscise._errors import AbsciseError, PlanError, StoreError
-from abscise.compaction import Attribute, AxisEdit, Compaction, LayerSummary, Plan, Removal
-from abscise.compaction import fingerprint
-from abscise.store import load, read_certificate, read_plan, save, write_plan
+from abscise.compaction import (
+    Attribute,
+    AxisEdit,
+    Compaction,
+    LayerSummary,
+    Plan,
+    Removal,
+    fingerprint,
+)
+from abscise.store import _folder, load, read_certificate, read_plan, save, write_plan
 
 
 class Net(nn.Module):
@@ -30,6 +38,7 @@ class Net(nn.Module):
         if tie:
             self.out_tie.weight = self.in_tie.weight
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.one(self.conv(x).mean((2, 3))).relu()
         return self.out_tie(self.in_tie(self.two(hidden)))
@@ -119,15 +128,16 @@ def test_memory_layouts_and_views_are_saved_as_values(tmp_path: Path) -> None:
         made.model.one.weight = nn.Parameter(base[:3, :3])
         made.model.two.weight = nn.Parameter(torch.randn(3, 4).t())
     save(tmp_path / "saved", made)
-    assert torch.equal(outputs(load(tmp_path / "saved", Net())), outputs(made.model))
+    loaded = load(tmp_path / "saved", Net()).state_dict()
+    assert all(torch.equal(value, loaded[name]) for name, value in made.model.state_dict().items())
     assert (tmp_path / "saved" / "model.safetensors").stat().st_size < 3000
 
 
 def test_saving_again_replaces_the_whole_folder(tmp_path: Path) -> None:
     save(tmp_path / "saved", compaction(0))
     _ = (tmp_path / "saved" / "report.html").write_text("of the old model")
-    bare = compaction(1)
-    save(tmp_path / "saved", Compaction(model=bare.model, plan=bare.plan, certificate=None))
+    bare, nothing = compaction(1), None  # type: tuple[Compaction, Any]
+    save(tmp_path / "saved", Compaction(model=bare.model, plan=bare.plan, certificate=nothing))
     assert torch.equal(outputs(load(tmp_path / "saved", Net())), outputs(bare.model))
     assert not (tmp_path / "saved" / "report.html").exists()
     with pytest.raises(StoreError, match=r"certificate\.json does not exist"):
@@ -149,11 +159,12 @@ def test_a_full_disk_leaves_the_old_model(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_model_with_state_that_is_no_tensor_writes_nothing(tmp_path: Path) -> None:
     class Extra(Net):
+        @override
         def get_extra_state(self) -> object:
             return {"a": 1}
 
     with pytest.raises(StoreError, match="cannot be stored without pickle"):
-        save(tmp_path / "saved", Compaction(Extra(3), plan_for(Net()), None))
+        save(tmp_path / "saved", Compaction(Extra(3), plan_for(Net()), certificate()))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -183,6 +194,11 @@ def _weights_with(change: Callable[[dict[str, Tensor]], object]) -> Callable[[Pa
     return damage
 
 
+def _folder_for_plan(folder: Path) -> None:
+    (folder / "plan.json").unlink()
+    (folder / "plan.json").mkdir()
+
+
 def _cut(name: str, keep: int) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:keep])
 
@@ -198,7 +214,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], type[AbsciseError], str]] = {
     "plan empty": (_cut("plan.json", 0), StoreError, "plan.json: not valid JSON"),
     "weights cut": (_cut("model.safetensors", 400), StoreError, "is not a whole safetensors file"),
     "plan is a folder": (
-        lambda f: ((f / "plan.json").unlink(), (f / "plan.json").mkdir()),
+        _folder_for_plan,
         StoreError,
         "plan.json is not a file",
     ),
@@ -312,3 +328,34 @@ def test_a_damaged_certificate_is_refused_when_it_is_read(tmp_path: Path) -> Non
     assert isinstance(load(tmp_path / "saved", Net()), Net)
     with pytest.raises(StoreError, match="certificate: missing fields"):
         _ = read_certificate(tmp_path / "saved")
+
+
+def test_a_plan_that_breaks_the_edit_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "saved", compaction())
+
+    def fail(*_: object) -> nn.Module:
+        message = "first line\nsecond line"
+        raise IndexError(message)
+
+    monkeypatch.setattr(_folder, "restructure", fail)
+    with pytest.raises(PlanError, match=r"does not fit Net: first line$"):
+        _ = load(tmp_path / "saved", Net())
+
+
+def test_json_that_is_too_large_or_cannot_be_read_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "saved", compaction())
+
+    def refuse(_: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", refuse)
+        with pytest.raises(StoreError, match=r"cannot read .*plan\.json: Permission denied"):
+            _ = load(tmp_path / "saved", Net())
+    monkeypatch.setattr(_folder, "_MAX_JSON_BYTES", 10)
+    with pytest.raises(StoreError, match="larger than 10 bytes"):
+        _ = load(tmp_path / "saved", Net())

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from abscise._errors import StoreError
 from abscise.store._weights import load_weights, restore_ties, tensor_state, tied_names
@@ -18,13 +19,14 @@ class Tied(nn.Module):
         if tie:
             self.decode.weight = self.encode.weight
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         return self.decode(self.encode(x))
 
 
 def test_weights_are_loaded_and_cast() -> None:
     model, other = Tied(), Tied()
-    load_weights(model, {name: value for name, value in other.double().state_dict().items()})
+    load_weights(model, dict(other.double().state_dict()))
     assert model.encode.weight.dtype == torch.float32
     assert torch.equal(model.encode.weight.double(), other.encode.weight)
 
@@ -85,6 +87,7 @@ def test_ties_are_found_and_restored() -> None:
 
 def test_state_that_is_no_tensor_is_refused() -> None:
     class Extra(nn.Linear):
+        @override
         def get_extra_state(self) -> object:
             return {"a": 1}
 

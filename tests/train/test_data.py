@@ -194,6 +194,22 @@ def test_a_missing_folder_is_named_with_the_way_out(tmp_path: Path) -> None:
         _ = load_data("mnist", tmp_path)
 
 
+def test_without_a_folder_the_hub_is_asked_and_its_failure_says_what_to_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    def offline(source: str) -> None:
+        asked.append(source)
+        message = "no network\nand a second line"
+        raise ConnectionError(message)
+
+    monkeypatch.setattr(datasets, "load_dataset", offline)
+    with pytest.raises(DataError, match=r"mnist \(ConnectionError: no network\); .* ABSCISE_DATA"):
+        _ = load_data("mnist")
+    assert asked == ["ylecun/mnist"]
+
+
 def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "ylecun" / "mnist"
     write(folder, {"image": grey(6), "label": [0] * 6}, splits=("train", "test"))

@@ -23,6 +23,7 @@ from abscise.train import (
     accuracy,
     build_model,
     build_optimizer,
+    facts,
     fit,
     load_data,
     load_recipe,
@@ -188,7 +189,9 @@ def test_every_optimizer_takes_a_step_with_its_own_meaning_of_weight_decay(
 def test_a_built_network_has_the_parameters_of_its_description(
     recipe: Recipe, parameters: int
 ) -> None:
-    assert sum(weight.numel() for weight in build_model(recipe).parameters()) == parameters
+    model = build_model(recipe)
+    assert sum(weight.numel() for weight in model.parameters()) == parameters
+    assert model(torch.zeros(2, *facts(recipe.data).shape)).shape == (2, 10)
 
 
 def test_a_network_of_linear_layers_trains_too(data: Data) -> None:

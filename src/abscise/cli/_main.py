@@ -52,7 +52,9 @@ COMMANDS = (
     Command(
         "train", TrainOptions, "_train", "Train a recipe, remove what died, prove it, save it."
     ),
-    Command("inspect", InspectOptions, "_look", "Show what is dead, where, and by which evidence."),
+    Command(
+        "inspect", InspectOptions, "_inspect", "Show what is dead, where, and by which evidence."
+    ),
     Command(
         "compact", CompactOptions, "_compact", "Remove dead units and prove that nothing changed."
     ),
@@ -78,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         code, problem = (
             ExitCode.INTERRUPTED,
-            "interrupted: a folder half written is never left behind",
+            "interrupted",
         )
     print(f"abscise: {' '.join(problem.split())}", file=sys.stderr)
     return code

@@ -48,7 +48,8 @@ class TrainingView:
         tenths = PLAIN_LINES * progress.step // progress.steps
         if tenths > self._tenths:
             self._tenths = tenths
-            self._console.print(f"{headline(progress)}  {dying_line(progress.layers)}")
+            line = f"{headline(progress)}  {dying_line(progress.layers)}"
+            self._console.print(line, soft_wrap=True)
 
 
 def headline(progress: Progress) -> str:

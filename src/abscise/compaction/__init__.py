@@ -19,6 +19,7 @@ from abscise.compaction._plan import (
     Removal,
 )
 from abscise.compaction._plan_json import plan_from_json, plan_to_json
+from abscise.compaction._snap import SnappedLayer, SnapReport, snap_
 from abscise.compaction._propose import Proposal, find_units, make_proposal, propose
 
 __all__ = [
@@ -31,6 +32,8 @@ __all__ = [
     "Plan",
     "Proposal",
     "Removal",
+    "SnapReport",
+    "SnappedLayer",
     "apply",
     "compact",
     "find_units",
@@ -40,4 +43,5 @@ __all__ = [
     "plan_to_json",
     "propose",
     "restructure",
+    "snap_",
 ]

@@ -25,10 +25,12 @@ from abscise.compaction._plan import (
     Plan,
     Removal,
 )
+from abscise.compaction._slices import small_units, writing_slices
 from abscise.graph import Analysis, unit_ids
 from abscise.graph.rules import channel_units
 
 Units = NDArray[np.bool_]
+NEAR_DEAD = 1e-3
 
 
 def unit_map(analysis: Analysis, extra: Mapping[int, str] | None = None) -> UnitMap:
@@ -106,7 +108,14 @@ def build_plan(
         pinned=dict(Counter(_short(units.pinned[unit]) for unit in units.units & set(units.pinned))),
         units=len(units.units),
         pinned_units=len(units.units & set(units.pinned)),
+        near_dead=_near_dead(analysis, removed),
     )
+
+
+def _near_dead(analysis: Analysis, removed: Units) -> int:
+    """Units that stay although every layer that writes them is below `NEAR_DEAD` there."""
+    small = small_units(writing_slices(analysis), NEAR_DEAD, len(removed))
+    return int((small & analysis.labels.candidates & ~removed).sum())
 
 
 def _edits(analysis: Analysis, removed: Units) -> tuple[AxisEdit, ...]:
@@ -214,7 +223,8 @@ def _folds(
     for site in sites.values():
         channels = folded_channels(analysis, site, decision.removed, decision.needed)
         if bool(channels.any()):
-            reader = analysis.program.values[site.contraction.weight].name or ""
+            weight = analysis.program.values[site.contraction.weight].name or ""
+            reader = weight.rpartition(".")[0]
             folds[site.target, site.into] = Fold(reader, site.into, site.target)
     return tuple(folds[key] for key in sorted(folds))
 

@@ -16,10 +16,11 @@ from abscise.graph.rules import (
     BATCH_NORMS,
     Contraction,
     batch_norm_operands,
+    is_border_pad,
     normalises_by_batch,
 )
 from abscise.graph._reshape import mixes
-from abscise.graph._movement import RESHAPES
+from abscise.graph._movement import PADS, RESHAPES, pad_value
 
 CARRIER_RATIO = 1e-3
 
@@ -65,10 +66,11 @@ def find_sites(analysis: Analysis, model: nn.Module) -> dict[int, Site]:
 def _site(
     analysis: Analysis, model: nn.Module, position: int, c: Contraction
 ) -> Site | None:
-    known = analysis.constants.known(c.x)
+    program = analysis.program
+    c, source = _before_zero_padding(analysis, c)
+    known = analysis.constants.known(source)
     if known is None:
         return None
-    program = analysis.program
     size = program.values[c.x].shape[c.in_dim]
     kind, value = channel_view(known, c.in_dim, size)
     zero = (kind == CONSTANT) & (value == 0)
@@ -85,6 +87,21 @@ def _site(
         return None
     value = torch.where(kind > UNKNOWN, value, torch.zeros((), dtype=value.dtype))
     return Site(position, c, zero, foldable, value, into, target, c.groups)
+
+
+def _before_zero_padding(analysis: Analysis, c: Contraction) -> tuple[Contraction, int]:
+    """An explicit padding with zeros in front of a reader is the reader's own padding."""
+    program = analysis.program
+    producer = next((step for step in program.steps if c.x in step.outputs), None)
+    if not c.spatial or producer is None or producer.op not in PADS or is_border_pad(producer):
+        return c, c.x
+    if pad_value(producer) != 0:
+        return c, c.x
+    widths = producer.args[1]
+    spatial = len(widths) // 2 <= c.spatial
+    if not spatial or any(width < 0 for width in widths):
+        return c, c.x
+    return replace(c, padded=c.padded or any(widths)), producer.inputs[0]
 
 
 def _target(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from abscise._errors import CaptureError, InputError, ModelError
 from abscise._inputs import Inputs, map_tensors
 from abscise.graph._functional import NotFunctionalError, build_program
+from abscise.graph._hooks import quiet_hooks
 from abscise.graph._program import Program
 
 
@@ -35,7 +36,8 @@ def capture(model: nn.Module, inputs: Inputs, *, check: bool = True) -> Program:
     _refuse_other_device(model, inputs)
     with eval_mode(model), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        exported = _export(model, inputs)
+        with quiet_hooks(model, tuple(inputs.args), inputs.kwargs):
+            exported = _export(model, inputs)
         try:
             return build_program(model, exported)
         except NotFunctionalError:

@@ -32,9 +32,8 @@ def align(tensor: Tensor, rank: int) -> Tensor:
 
 def any_to(mask: Tensor, shape: Sequence[int]) -> Tensor:
     """Reduce a boolean compact tensor by `any` to where `shape` has size 1; leading dims may go."""
-    extra = mask.ndim - len(shape)
-    if extra > 0:
-        mask = mask.flatten(0, extra).any(0)
+    for _ in range(mask.ndim - len(shape)):
+        mask = mask.any(0)
     for dim, size in enumerate(shape):
         if size == 1 and mask.shape[dim] > 1:
             mask = mask.any(dim, keepdim=True)

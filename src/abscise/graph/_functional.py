@@ -16,6 +16,7 @@ _DROPOUT = frozenset(
     for kind in ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
     for name in (kind, f"{kind}_")
 )
+_ALIASES = frozenset({"aten.alias.default", "aten.detach.default", "aten.detach_.default"})
 # Outputs that may or may not share the input's memory although their schema does not say so.
 _MAYBE_SHARED = frozenset({"aten.contiguous.default", "aten.reshape.default", "aten.pad.default"})
 
@@ -140,7 +141,7 @@ class _Builder:
             self._env[node] = self._number(node)
             return
         op = str(target)
-        if op in _DROPOUT and node.args[2] is False:
+        if op in _ALIASES or (op in _DROPOUT and node.args[2] is False):
             self._env[node] = self._env[node.args[0]]  # type: ignore[index]
             return
         if isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable:  # noqa: SLF001
@@ -154,7 +155,7 @@ class _Builder:
         if str(node.target) == "aten.sym_size.int":
             source, dim = node.args
             return self._values[self._env[source]].shape[dim]  # type: ignore[index]
-        if callable(node.target):
+        if callable(node.target) and node.meta.get("val") is not None:
             args = fx.map_arg(node.args, lambda item: self._env[item])
             if all(isinstance(item, int | float | bool) for item in args):
                 return node.target(*args)

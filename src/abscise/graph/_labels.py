@@ -207,8 +207,7 @@ class LabelPass:
         self.give(value, layers)
 
     def _split_products(self, roots: Ids) -> bool:
-        """Join where units still vary along several dimensions at once (rule R2)."""
-        changed = False
+        """Join the first units that still vary along several dimensions at once (rule R2)."""
         for value, layers in self._layers.items():
             for layer in layers:
                 if len(varying(layer)) < 2:
@@ -218,8 +217,8 @@ class LabelPass:
                 if len(dims) > 1:
                     name = self.program.values[value].name or "a view"
                     _ = self.flatten_to(units, dims[-1], f"{name} splits these units unevenly")
-                    changed = True
-        return changed
+                    return True  # what follows may be a product by now
+        return False
 
 
 def components(count: int, edges: list[tuple[Ids, Ids]]) -> Ids:

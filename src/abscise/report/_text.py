@@ -99,7 +99,8 @@ def certificate_line(certificate: Certificate) -> str:
     verdict = "PASSED" if certificate.passed else "NOT EQUAL"
     if certificate.inconclusive:
         verdict = "INCONCLUSIVE"
-    return f"certificate: {verdict} ({certificate.dtype}; {certificate.inputs}): {certificate.reason}"
+    made_on = f"{certificate.dtype}; {certificate.inputs}"
+    return f"certificate: {verdict} ({made_on}): {certificate.reason}"
 
 
 def _table(first: str, *numbers: str) -> Table:

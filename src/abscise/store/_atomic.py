@@ -36,8 +36,9 @@ def write_json_atomically(path: Path | str, value: object) -> None:
         try:
             _write_file(temporary, content)
             _ = temporary.replace(target)
-        finally:
+        except BaseException:
             temporary.unlink(missing_ok=True)
+            raise
     _flush_parent(target)
 
 
@@ -71,8 +72,9 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
                 _write_file(temporary / name, content)
             _flush_folder(temporary)
             _swap(temporary, folder)
-        finally:
+        except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
+            raise
     _flush_parent(folder)
 
 

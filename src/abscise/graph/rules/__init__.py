@@ -13,7 +13,7 @@ from abscise.graph.rules._contraction import (
     vector_or_none,
 )
 from abscise.graph.rules._elementwise import Elementwise, is_elementwise
-from abscise.graph.rules._moving import Identity, Movement
+from abscise.graph.rules._moving import BorderPad, Identity, Movement, is_border_pad
 from abscise.graph.rules._norm import (
     BATCH_NORMS,
     BatchNorm,
@@ -40,6 +40,8 @@ def rule_of(program: Program, step: Step, static: frozenset[int]) -> Rule:
         return Contract(contraction)
     if is_movement(program, step):
         return Movement()
+    if is_border_pad(step):
+        return BorderPad()
     if is_elementwise(step):
         return Elementwise()
     if is_pool(step):
@@ -60,6 +62,8 @@ __all__ = [
     "channel_units",
     "contraction_of",
     "dense_nonzero",
+    "is_border_pad",
+    "is_elementwise",
     "kernel_sums",
     "normalises_by_batch",
     "rule_of",

@@ -68,6 +68,46 @@ class Movement:
             ctx.need(value, mask)
 
 
+class BorderPad:
+    """Padding with what is there (reflect, replicate, circular): channels go through."""
+
+    def labels(self, ctx: LabelPass, step: Step) -> None:
+        x = step.inputs[0]
+        dims = _padded_dims(ctx.program, step)
+        passed = []
+        for layer in ctx.layers(x):
+            if set(dims) & set(varying(layer)):
+                ctx.pin(layer, f"padded along by {step.where}")
+            else:
+                passed.append(layer)
+        ctx.give(step.outputs[0], passed)
+
+    def constants(self, ctx: ConstantPass, step: Step) -> None:
+        known = ctx.known(step.inputs[0])
+        dims = set(_padded_dims(ctx.program, step))
+        if known is not None and not dims & {*varying(known.kind), *varying(known.value)}:
+            ctx.give(step.outputs[0], known.kind, known.value)
+
+    def liveness(self, ctx: LivenessPass, step: Step, needed: list[Tensor | None]) -> None:
+        mask = needed[0]
+        if mask is not None:
+            for dim in _padded_dims(ctx.program, step):
+                mask = mask.any(dim, keepdim=True)
+            ctx.need(step.inputs[0], mask)
+
+
+def is_border_pad(step: Step) -> bool:
+    """Does the step pad with elements of its input?"""
+    if step.op == "aten.pad.default":
+        return step.argument(2, "mode", "constant") in {"reflect", "replicate", "circular"}
+    return step.op.startswith(("aten.reflection_pad", "aten.replication_pad"))
+
+
+def _padded_dims(program: Program, step: Step) -> tuple[int, ...]:
+    rank = len(program.values[step.inputs[0]].shape)
+    return tuple(range(rank - len(step.args[1]) // 2, rank))
+
+
 class Identity:
     """Casts and the like: the first input itself, as far as removal is concerned."""
 
@@ -76,9 +116,9 @@ class Identity:
 
     def constants(self, ctx: ConstantPass, step: Step) -> None:
         known = ctx.known(step.inputs[0])
-        floating = ctx.program.values[step.outputs[0]].dtype.is_floating_point
-        if known is not None and floating:
-            ctx.give(step.outputs[0], known.kind, known.value)
+        dtype = ctx.program.values[step.outputs[0]].dtype
+        if known is not None and dtype.is_floating_point:
+            ctx.give(step.outputs[0], known.kind, known.value.to(dtype).to(torch.float64))
 
     def liveness(self, ctx: LivenessPass, step: Step, needed: list[Tensor | None]) -> None:
         if needed[0] is not None:

@@ -41,7 +41,7 @@ _REDUCTIONS = frozenset(
         "mean.dim", "mean.default", "sum.dim_IntList", "sum.default", "amax.default", "amin.default",
         "max.dim", "min.dim", "var.correction", "std.correction", "var.dim", "std.dim",
         "argmax.default", "argmin.default", "logsumexp.default", "prod.dim_int", "max.default",
-        "min.default",
+        "min.default", "linalg_vector_norm.default", "norm.ScalarOpt_dim",
     )
 )  # fmt: skip
 _ALONG = frozenset(
@@ -110,7 +110,10 @@ class Pool:
 
 
 class Reduction:
-    """Over dimensions that no unit runs along; units along a reduced dimension are pinned (rule R6)."""
+    """Over dimensions. Units along a reduced dimension are pinned, but for sums and 2-norms (R6).
+
+    From a sum or a 2-norm an element that is known to be exactly 0 may go.
+    """
 
     def labels(self, ctx: LabelPass, step: Step) -> None:
         x = step.inputs[0]
@@ -118,7 +121,8 @@ class Reduction:
         layers = []
         for layer in ctx.layers(x):
             if set(reduced) & set(varying(layer)):
-                ctx.pin(layer, f"reduced over by {step.where}")
+                if not _lets_zeros_go(step) or not set(varying(layer)) <= set(reduced):
+                    ctx.pin(layer, f"reduced over by {step.where}")
             else:
                 layers.append(_drop(ctx.program, step, layer))
         for output in step.outputs:
@@ -155,7 +159,18 @@ class Reduction:
             else:
                 for dim in sorted(reduced):
                     mask = mask.unsqueeze(dim)
-            ctx.need(x, align(mask, len(shape)))
+            mask = align(mask, len(shape))
+            known = ctx.constants.known(x)
+            if _lets_zeros_go(step) and known is not None:
+                zero = (known.kind == CONSTANT) & (known.value == 0)
+                mask = mask & ~(zero & ~ctx.staying(x))
+            ctx.need(x, mask)
+
+
+def _lets_zeros_go(step: Step) -> bool:
+    if step.op in {"aten.linalg_vector_norm.default", "aten.norm.ScalarOpt_dim"}:
+        return float(step.args[1] if len(step.args) > 1 else 2) == 2.0
+    return step.op in {"aten.sum.dim_IntList", "aten.sum.default"}
 
 
 def _preserves_constants(step: Step) -> bool:
@@ -180,7 +195,8 @@ def _run(program: Program, step: Step, value: Tensor) -> Tensor:
 def _dims(program: Program, step: Step) -> tuple[int, ...]:
     """The dimensions that are reduced over, or worked along."""
     rank = len(program.values[step.inputs[0]].shape)
-    given = step.argument(1, "dim", None)
+    norm = step.op in {"aten.linalg_vector_norm.default", "aten.norm.ScalarOpt_dim"}
+    given = step.argument(2 if norm else 1, "dim", None)
     if step.op in {"aten.sum.default", "aten.mean.default", "aten.max.default", "aten.min.default"}:
         given = None
     if given is None or given == []:

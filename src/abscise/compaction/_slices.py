@@ -1,0 +1,180 @@
+"""Writing slices: for every layer, the parameter that scales each unit, and how large it is.
+
+For a layer that a BatchNorm alone follows that is the BatchNorm's weight (its own rows do not count: the
+norm undoes their size); for any other layer it is the incoming row.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from abscise.graph import Analysis, Program, Step, unit_ids
+from abscise.graph.rules import (
+    BATCH_NORMS,
+    batch_norm_operands,
+    is_elementwise,
+    normalises_by_batch,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WritingSlice:
+    """What writes the units of one layer.
+
+    Args:
+        layer: Name of the layer (or of a norm that no layer precedes directly).
+        units: Unit id of each output, -1 where it belongs to none.
+        parameter: Qualified name of the BatchNorm weight ("scale") or of the layer's weight ("row").
+        shift: Qualified name of the BatchNorm bias, or the layer's bias; None without one.
+        axis: Axis of `parameter` that runs over the units.
+        magnitude: |scale|, or the largest |weight| of the row; one per unit.
+        activation: Value id of the units' activation (after the element-wise functions that follow).
+        dim: Dimension of the activation that runs over the units.
+        writes: Is it a layer that computes the units (not a norm on its own)?
+    """
+
+    layer: str
+    units: NDArray[np.int64]
+    parameter: str
+    shift: str | None
+    axis: int
+    kind: str
+    magnitude: Tensor
+    activation: int
+    dim: int
+    writes: bool = True
+
+
+def writing_slices(analysis: Analysis) -> tuple[WritingSlice, ...]:
+    """One slice for each layer that computes units, and for each BatchNorm on its own."""
+    program = analysis.program
+    users = program.consumers
+    rows = dict(analysis.labels.writers)
+    found: list[WritingSlice] = []
+    scaled: set[int] = set()
+    for position, contraction in analysis.contractions.items():
+        weight = program.values[contraction.weight]
+        if weight.name is None or weight.data is None or position not in rows:
+            continue
+        units = unit_ids(analysis.labels.roots, rows[position])
+        layer = weight.name.rpartition(".")[0] or "(model)"
+        output = program.steps[position].outputs[0]
+        norm = _only_norm(program, users, output)
+        if norm is not None:
+            scaled.add(program.steps.index(norm))
+            found.append(_scale(program, users, norm, layer, units))
+            continue
+        others = [dim for dim in range(weight.data.ndim) if dim != contraction.out_axis]
+        found.append(
+            WritingSlice(
+                layer=layer,
+                units=units,
+                parameter=weight.name,
+                shift=_name(program, contraction.bias),
+                axis=contraction.out_axis,
+                kind="row",
+                magnitude=weight.data.detach().abs().amax(others).cpu(),
+                activation=_activation(program, users, output),
+                dim=contraction.out_dim,
+            )
+        )
+    for position, step in enumerate(program.steps):
+        if step.op in BATCH_NORMS and position not in scaled:
+            lone = _lone_norm(analysis, users, step)
+            if lone is not None:
+                found.append(lone)
+    return tuple(found)
+
+
+def small_units(
+    slices: tuple[WritingSlice, ...], threshold: float, count: int
+) -> NDArray[np.bool_]:
+    """Unit id -> is every layer that writes it below `threshold` there? (`count` ids in all)"""
+    small = np.zeros(count, dtype=bool)
+    large = np.zeros(count, dtype=bool)
+    for item in slices:
+        if not item.writes:
+            continue
+        valid = item.units >= 0
+        below = (item.magnitude < threshold).numpy()
+        small[item.units[valid & below]] = True
+        large[item.units[valid & ~below]] = True
+    return small & ~large
+
+
+def _only_norm(program: Program, users: Mapping[int, list[Step]], value: int) -> Step | None:
+    readers = users.get(value, [])
+    if len(readers) != 1 or readers[0].op not in BATCH_NORMS or value in program.outputs:
+        return None
+    weight = batch_norm_operands(readers[0])[1]
+    named = weight is not None and program.values[weight].name is not None
+    return readers[0] if named and not normalises_by_batch(readers[0]) else None
+
+
+def _scale(
+    program: Program,
+    users: Mapping[int, list[Step]],
+    norm: Step,
+    layer: str,
+    units: NDArray[np.int64],
+    *,
+    writes: bool = True,
+) -> WritingSlice:
+    _, weight, bias, _, _ = batch_norm_operands(norm)
+    assert weight is not None
+    entry = program.values[weight]
+    assert entry.data is not None
+    assert entry.name is not None
+    return WritingSlice(
+        layer=layer,
+        units=units,
+        parameter=entry.name,
+        shift=_name(program, bias),
+        axis=0,
+        kind="scale",
+        magnitude=entry.data.detach().abs().cpu(),
+        activation=_activation(program, users, norm.outputs[0]),
+        dim=1,
+        writes=writes,
+    )
+
+
+def _lone_norm(
+    analysis: Analysis, users: Mapping[int, list[Step]], step: Step
+) -> WritingSlice | None:
+    program = analysis.program
+    weight = batch_norm_operands(step)[1]
+    if weight is None or program.values[weight].name is None or normalises_by_batch(step):
+        return None
+    ids = analysis.labels.axes.get((weight, 0))
+    if ids is None:
+        return None
+    units = unit_ids(analysis.labels.roots, ids)
+    return _scale(program, users, step, step.module, units, writes=False)
+
+
+def _activation(program: Program, users: Mapping[int, list[Step]], value: int) -> int:
+    """Follow functions of one operand: what the readers see."""
+    while True:
+        readers = users.get(value, [])
+        if len(readers) != 1 or value in program.outputs:
+            return value
+        step = readers[0]
+        if not is_elementwise(step) or len(step.inputs) != 1:
+            return value
+        value = step.outputs[0]
+
+
+def _name(program: Program, value: int | None) -> str | None:
+    return None if value is None else program.values[value].name
+
+
+def channel_maximum(tensor: Tensor, dim: int) -> Tensor:
+    """Largest |x| per index of `dim`, as float64."""
+    others = [place for place in range(tensor.ndim) if place != dim]
+    peak = tensor.detach().abs()
+    return (peak.amax(others) if others else peak).to(torch.float64).cpu()
