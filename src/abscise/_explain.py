@@ -100,9 +100,7 @@ def _readers(proposal: Proposal, unit: int) -> list[str]:
         site = proposal.sites.get(position)
         excused = torch.zeros(len(nonzero[0]), dtype=torch.bool) if site is None else site.zero
         if site is not None:
-            excused = excused | folded_channels(
-                analysis, site, proposal.decision.removed, live
-            )
+            excused = excused | folded_channels(analysis, site, proposal.decision.removed, live)
         rows = mask.flatten().expand(size)
         name = analysis.program.values[c.weight].name or analysis.program.steps[position].where
         for channel in channels.tolist():

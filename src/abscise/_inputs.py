@@ -31,14 +31,15 @@ def as_inputs(example_inputs: ExampleInputs) -> Inputs:
     Raises:
         InputError: It is none of these, or holds no tensor.
     """
-    if isinstance(example_inputs, Inputs):
-        inputs = example_inputs
-    elif isinstance(example_inputs, Tensor):
-        inputs = Inputs((example_inputs,))
-    elif isinstance(example_inputs, tuple):
-        inputs = Inputs(example_inputs)
-    elif isinstance(example_inputs, Mapping):
-        inputs = Inputs((), dict(example_inputs))
+    given: object = example_inputs  # callers without a type checker pass anything
+    if isinstance(given, Inputs):
+        inputs = given
+    elif isinstance(given, Tensor):
+        inputs = Inputs((given,))
+    elif isinstance(given, tuple):
+        inputs = Inputs(given)
+    elif isinstance(given, Mapping):
+        inputs = Inputs((), dict(given))
     else:
         message = (
             "example_inputs must be a tensor, a tuple, a dict of keyword arguments or "
@@ -57,15 +58,16 @@ def map_tensors(tree: Any, function: Any) -> Any:
         return function(tree)
     if isinstance(tree, Mapping):
         return {key: map_tensors(value, function) for key, value in tree.items()}
-    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        return type(tree)(*(map_tensors(value, function) for value in tree))
     if isinstance(tree, tuple | list):
-        return type(tree)(map_tensors(value, function) for value in tree)
+        items = [map_tensors(value, function) for value in tree]
+        return type(tree)(*items) if hasattr(tree, "_fields") else type(tree)(items)
     return tree
 
 
 def random_inputs(inputs: Inputs, seed: int) -> Inputs:
-    """Inputs of the same shapes and dtypes: floats from N(0, 1) by `seed`, other dtypes as given."""
+    """Inputs of the same shapes and dtypes: floats from N(0, 1) by `seed`, other dtypes as
+    given.
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def draw(tensor: Tensor) -> Tensor:

@@ -50,7 +50,8 @@ class Inspection:
     """What `inspect` found.
 
     Args:
-        layers: One entry for each layer that writes units. A unit that several layers write (a residual
+        layers: One entry for each layer that writes units. A unit that several layers write (a
+        residual
             stream) counts in each of them.
         plan: What `compact` would do now.
         parameters: All parameters of the model, ties once.

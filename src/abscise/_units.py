@@ -17,7 +17,8 @@ class UnitMap:
     """For every axis, the unit id of each index; for every pinned unit, the reason.
 
     Args:
-        axes: `(parameter name, dimension)` -> int64 array, one unit id per index, `NO_UNIT` where the
+        axes: `(parameter name, dimension)` -> int64 array, one unit id per index, `NO_UNIT`
+        where the
             index belongs to none.
         pinned: unit id -> why it may not be removed.
         layers: name of the module that computes units -> ids of its outputs, in order. A unit that
@@ -35,7 +36,9 @@ class UnitMap:
 
     def members(self, unit: int) -> dict[Axis, tuple[int, ...]]:
         """The slices of `unit`: axis -> indices along it."""
-        found = {axis: tuple(np.flatnonzero(ids == unit).tolist()) for axis, ids in self.axes.items()}
+        found = {
+            axis: tuple(np.flatnonzero(ids == unit).tolist()) for axis, ids in self.axes.items()
+        }
         return {axis: indices for axis, indices in found.items() if indices}
 
     def homes(self) -> dict[int, tuple[str, int]]:

@@ -42,7 +42,8 @@ _BLIND_SPREAD = 1e-3
 _EXACT = 1e-10
 _ROUNDING_FACTOR = 20.0
 _PLANTED_FACTOR = 100.0
-_PLANTED_RUNS = 2
+# Runs that are repeated in float64 and with planted errors; the outputs are compared on all.
+_CLOSE_RUNS = 2
 
 
 def verify(
@@ -157,14 +158,16 @@ def _reference(before: nn.Module, runs: Runs, tolerance: float | None) -> _Refer
     if runs.dtype != torch.float64:
         try:
             outputs64 = _float64_outputs(float64_copy(before), runs)
-            rounding = largest_difference(runs.outputs, outputs64, yard).relative
+            own = runs.outputs[:_CLOSE_RUNS]
+            rounding = largest_difference(own, outputs64, yard).relative
             sources.append(f"its difference between {_text(runs.dtype)} and float64")
         except (RuntimeError, TypeError, ValueError) as error:
             outputs64 = None
             sources.append(f"its rounding, as no float64 copy runs ({_first_line(error)})")
     if lowest != runs.dtype or (runs.dtype != torch.float64 and outputs64 is None):
-        noisy = rounded_outputs(before, runs.inputs, lowest)
-        rounding = max(rounding, largest_difference(runs.outputs, noisy, yard).relative)
+        own = runs.outputs[:_CLOSE_RUNS]
+        noisy = rounded_outputs(before, runs.inputs[:_CLOSE_RUNS], lowest)
+        rounding = max(rounding, largest_difference(own, noisy, yard).relative)
         sources.append(f"the effect of {_text(lowest)} noise on its weights and inputs")
         outputs64 = None
     if tolerance is not None:
@@ -174,7 +177,7 @@ def _reference(before: nn.Module, runs: Runs, tolerance: float | None) -> _Refer
 
 
 def _float64_outputs(model64: nn.Module, runs: Runs) -> tuple[Leaves, ...]:
-    outputs = tuple(run_model(model64, float64_inputs(item)) for item in runs.inputs)
+    outputs = tuple(run_model(model64, float64_inputs(item)) for item in runs.inputs[:_CLOSE_RUNS])
     place = first_not_finite(outputs)
     if place is not None:
         message = f"output{place} is not finite there"
@@ -190,44 +193,56 @@ def _judge(
     found: tuple[Leaves, ...],
 ) -> Certificate:
     difference = largest_difference(runs.outputs, found, reference.yard)
-    witness, inputs, outputs = after, runs.inputs, found
-    relative64: float | None = None
-    if runs.dtype == torch.float64:
-        relative64 = difference.relative
-    elif reference.outputs64 is not None:
-        # Planted errors are read off the float64 copy: there nothing drowns in rounding.
-        with contextlib.suppress(RuntimeError, TypeError, ValueError):  # then the model itself
-            copied = float64_copy(after)
-            exact = _float64_outputs(copied, runs)
-            relative64 = largest_difference(reference.outputs64, exact, reference.yard).relative
-            witness, inputs, outputs = copied, tuple(map(float64_inputs, runs.inputs)), exact
-    planted = plant_errors(witness, inputs[:_PLANTED_RUNS], outputs[:_PLANTED_RUNS], reference.yard)
+    witness, relative64 = _witness(runs, reference, after, found)
     measured = replace(
         draft,
         max_abs_diff=difference.absolute,
         max_rel_diff=difference.relative,
-        float64_rel_diff=relative64,
+        float64_rel_diff=difference.relative if runs.dtype == torch.float64 else relative64,
         tolerance=reference.tolerance,
         tolerance_from=reference.tolerance_from,
         spread=reference.yard.spread,
-        planted_error=planted,
         predictions_equal=predictions_equal(runs.outputs[0], found[0]),
     )
     place = first_integer_difference(runs.outputs, found)
     if place is not None:
         return replace(measured, reason=f"integer output{place} differs")
-    return _verdict(measured, reference)
-
-
-def _verdict(measured: Certificate, reference: _Reference) -> Certificate:
-    """Not equal, inconclusive, or passed, in this order."""
-    difference, planted = measured.max_rel_diff or 0.0, measured.planted_error
-    if difference > reference.tolerance:
+    if difference.relative > reference.tolerance:
         reason = (
-            f"the outputs differ by {difference:.2g} of their spread, "
+            f"the outputs differ by {difference.relative:.2g} of their spread, "
             f"more than the tolerance of {reference.tolerance:.2g}"
         )
         return replace(measured, reason=reason)
+    planted = plant_errors(witness.model, witness.inputs, witness.outputs, reference.yard)
+    return _verdict(replace(measured, planted_error=planted), reference)
+
+
+@dataclass(frozen=True, slots=True)
+class _Witness:
+    """The compacted model that planted errors are put into, and its outputs without them."""
+
+    model: nn.Module
+    inputs: tuple[Inputs, ...]
+    outputs: tuple[Leaves, ...]
+
+
+def _witness(
+    runs: Runs, reference: _Reference, after: nn.Module, found: tuple[Leaves, ...]
+) -> tuple[_Witness, float | None]:
+    """A float64 copy where it runs, as nothing drowns in rounding there; else the model itself."""
+    inputs = runs.inputs[:_CLOSE_RUNS]
+    if reference.outputs64 is not None:
+        with contextlib.suppress(RuntimeError, TypeError, ValueError):
+            copied = float64_copy(after)
+            outputs = _float64_outputs(copied, runs)
+            gap = largest_difference(reference.outputs64, outputs, reference.yard)
+            return _Witness(copied, tuple(map(float64_inputs, inputs)), outputs), gap.relative
+    return _Witness(after, inputs, found[:_CLOSE_RUNS]), None
+
+
+def _verdict(measured: Certificate, reference: _Reference) -> Certificate:
+    """The outputs agree: inconclusive or passed."""
+    difference, planted = measured.max_rel_diff or 0.0, measured.planted_error
     doubt = _doubt(measured, reference)
     if doubt is not None:
         return replace(measured, inconclusive=True, reason=doubt)

@@ -106,6 +106,9 @@ USAGE = [
         "--plan applies a finished plan",
         "plan and keep",
     ),
+    ("explain nets_for_cli:Net nowhere 0 --input 8x4", "nowhere", "unknown layer"),
+    ("explain nets_for_cli:Net hidden 99 --input 8x4", "99", "no such unit"),
+    (f"compact {NET} --keep nothing", "nothing", "pattern that matches nothing"),
     ("explain nets_for_cli:Net hidden -1", "index", "negative index"),
     ("explain nets_for_cli:Net hidden", "index", "no index"),
     ("demo --control sgd", "control", "unknown control"),
@@ -123,8 +126,6 @@ REFUSED = [
     ("compact --model nets_for_cli:nan --input 8x4", "hidden.weight", "NaN weights"),
     (f"compact {NET} --plan gone.json", "gone.json", "missing plan"),
     (f"compact {NET} --plan plan.json", "plan", "a plan without fields"),
-    ("explain nets_for_cli:Net nowhere 0 --input 8x4", "nowhere", "unknown layer"),
-    ("explain nets_for_cli:Net hidden 99 --input 8x4", "99", "no such unit"),
     ("verify gone " + NET, "gone", "missing folder"),
 ]
 

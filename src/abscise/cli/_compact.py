@@ -1,15 +1,12 @@
 """`abscise compact` and `abscise verify`: remove, prove, save; and prove again."""
 
 from rich.console import Console
-from torch import nn
 
 import abscise
-from abscise._inputs import Inputs
 from abscise.cli._options import CompactOptions, VerifyOptions
 from abscise.cli._removal import keep, prove, snap
 from abscise.cli._source import build_model, read_inputs
-from abscise.cli._usage import UsageError
-from abscise.compaction import Plan
+from abscise.cli._usage import UsageError, naming_usage
 from abscise.report import Report, certificate_line, plan_view, report_view
 from abscise.store import load, read_plan, write_plan
 
@@ -23,7 +20,8 @@ def run_compact(options: CompactOptions, console: Console) -> bool:
     if options.snap is not None:
         snap(model, inputs, options.snap, console)
     if options.plan is None:
-        plan = _propose(model, inputs, options.keep)
+        with naming_usage():
+            plan = abscise.propose(model, inputs, keep=options.keep)
     else:
         plan = read_plan(options.plan)
     if options.plan_only:
@@ -52,10 +50,3 @@ def run_verify(options: VerifyOptions, console: Console) -> bool:
     certificate = abscise.verify(dense, compacted, inputs, tolerance=options.tolerance)
     console.print(certificate_line(certificate))
     return certificate.passed
-
-
-def _propose(model: nn.Module, inputs: Inputs, names: tuple[str, ...]) -> Plan:
-    try:
-        return abscise.propose(model, inputs, keep=names)
-    except ValueError as error:  # a pattern that matches nothing
-        raise UsageError(str(error)) from error

@@ -5,6 +5,7 @@ from rich.console import Console
 import abscise
 from abscise.cli._options import ExplainOptions, ModelOptions
 from abscise.cli._source import build_model, read_inputs
+from abscise.cli._usage import naming_usage
 from abscise.report import measurement_table
 
 
@@ -18,6 +19,8 @@ def run_measure(options: ModelOptions, console: Console) -> bool:
 def run_explain(options: ExplainOptions, console: Console) -> bool:
     """Say why one unit stays, or why it may go."""
     model, inputs = build_model(options.model, options, console), read_inputs(options)
-    for line in abscise.explain(model, inputs, options.layer, options.index).lines:
+    with naming_usage():
+        explanation = abscise.explain(model, inputs, options.layer, options.index)
+    for line in explanation.lines:
         console.print(line, soft_wrap=True)
     return True

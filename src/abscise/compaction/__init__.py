@@ -1,8 +1,9 @@
 """Removal: from a model to a plan (`propose`), from a plan to a smaller model (`apply`), or both.
 
-A plan is pure data. `propose` finds the largest set of units that nothing downstream can tell are gone
-and checks it against the user's own forward; `apply` proves it again for the checkpoint at hand, edits a
-copy and folds constants; `compact` does both and verifies the result on numbers.
+A plan is pure data. `propose` finds the largest set of units that nothing downstream can tell
+are gone
+and checks it against the user's own forward; `apply` proves it again for the checkpoint at hand,
+edits a copy and folds constants; `compact` does both and verifies the result on numbers.
 """
 
 from abscise.compaction._apply import apply
@@ -19,8 +20,8 @@ from abscise.compaction._plan import (
     Removal,
 )
 from abscise.compaction._plan_json import plan_from_json, plan_to_json
-from abscise.compaction._snap import SnappedLayer, SnapReport, snap_
 from abscise.compaction._propose import Proposal, find_units, make_proposal, propose
+from abscise.compaction._snap import SnappedLayer, SnapReport, snap_
 
 __all__ = [
     "Attribute",

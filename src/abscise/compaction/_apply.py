@@ -32,8 +32,8 @@ class _Edit:
 def apply(plan: Plan, model: nn.Module, *, structure_only: bool = False) -> nn.Module:
     """The compacted model, a new object of the same class; `model` is left as it was.
 
-    The plan holds structure only. That every unit is dead in *this* checkpoint is proved again, and the
-    constants to fold are computed from it.
+    The plan holds structure only. That every unit is dead in *this* checkpoint is proved again,
+    and the constants to fold are computed from it.
 
     Args:
         plan: From `propose` on this architecture, with any checkpoint.
@@ -53,7 +53,9 @@ def apply(plan: Plan, model: nn.Module, *, structure_only: bool = False) -> nn.M
     decision = _proved(plan, analysis, sites)
     mismatches = check_structure(plan, model, inputs, analysis, decision)
     if mismatches:
-        message = f"the plan does not fit this model's forward: {mismatches[0].reason}; propose again"
+        message = (
+            f"the plan does not fit this model's forward: {mismatches[0].reason}; propose again"
+        )
         raise PlanError(message)
     return apply_decision(plan, model, analysis, sites, decision)
 
@@ -129,7 +131,9 @@ def _removed_units(plan: Plan, analysis: Analysis) -> "np.ndarray[tuple[int], np
     for edit in plan.edits:
         ids = by_name.get((edit.name, edit.axis))
         if ids is None or len(ids) != edit.size:
-            message = f"the plan edits axis {edit.axis} of {edit.name}, which forward does not use so"
+            message = (
+                f"the plan edits axis {edit.axis} of {edit.name}, which forward does not use so"
+            )
             raise PlanError(message)
         removed[labels.roots[ids[list(edit.removed)]]] = True
     for edit in plan.edits:
@@ -142,7 +146,9 @@ def _removed_units(plan: Plan, analysis: Analysis) -> "np.ndarray[tuple[int], np
 
 
 def _carriers(
-    analysis: Analysis, sites: Mapping[int, Site], removed: "np.ndarray[tuple[int], np.dtype[np.bool_]]"
+    analysis: Analysis,
+    sites: Mapping[int, Site],
+    removed: "np.ndarray[tuple[int], np.dtype[np.bool_]]",
 ) -> dict[int, Tensor]:
     """Kept constant channels that can carry: the strongest of each group of each padded reader."""
     found = {}
@@ -166,7 +172,9 @@ def _fold(analysis: Analysis, site: Site, channels: Tensor, decision: Decision) 
     """The constants of the removed channels, as an addition to the site's target."""
     c = site.contraction
     ctx: ConstantPass = analysis.constants
-    outputs = analysis.program.values[analysis.program.steps[site.position].outputs[0]].shape[c.out_dim]
+    outputs = analysis.program.values[analysis.program.steps[site.position].outputs[0]].shape[
+        c.out_dim
+    ]
     if site.into == "carrier":
         return _Edit(site.target, _carried(analysis, site, channels, decision))
     constants = torch.where(channels, site.value, torch.zeros((), dtype=torch.float64))
@@ -175,7 +183,9 @@ def _fold(analysis: Analysis, site: Site, channels: Tensor, decision: Decision) 
 
 
 def _carried(analysis: Analysis, site: Site, channels: Tensor, decision: Decision) -> Tensor:
-    """An addition to the reader's weight: the carrier's column takes the weighted sum (rule R11)."""
+    """An addition to the reader's weight: the carrier's column takes the weighted sum (rule
+    R11).
+    """
     c = site.contraction
     weight = analysis.constants.tensor(c.weight)
     assert weight is not None
@@ -194,14 +204,18 @@ def _carried(analysis: Analysis, site: Site, channels: Tensor, decision: Decisio
         carrier = int(strength.argmax())
         if strength[carrier] <= 0:
             where = analysis.program.steps[site.position].where
-            message = f"no channel is left to carry the removed constants into {where}; propose again"
+            message = (
+                f"no channel is left to carry the removed constants into {where}; propose again"
+            )
             raise PlanError(message)
         ratio = torch.where(going, site.value[own] / site.value[own][carrier], 0.0)
         addition[rows, carrier] = torch.einsum("oi...,i->o...", dense[rows], ratio)
     return addition
 
 
-def _write(compacted: nn.Module, dense: nn.Module, plan: Plan, deltas: Mapping[str, Tensor]) -> None:
+def _write(
+    compacted: nn.Module, dense: nn.Module, plan: Plan, deltas: Mapping[str, Tensor]
+) -> None:
     """Add each delta, computed at the dense size, to the sliced tensor in float64."""
     tensors, originals = named_tensors(compacted), named_tensors(dense)
     names = {id(t): n for n, t in dense.named_parameters()}

@@ -1,7 +1,8 @@
-"""Sizes that torch's own modules keep beside their weights: module type -> parameter axis -> attribute.
+"""Sizes that torch's own modules keep beside their weights: module type -> parameter axis ->
+attribute.
 
-Adding a module type is one row. A module that is not listed keeps its attributes; rule R1 then finds out
-whether its forward depends on them.
+Adding a module type is one row. A module that is not listed keeps its attributes; rule R1 then
+finds out whether its forward depends on them.
 """
 
 from collections.abc import Mapping

@@ -105,7 +105,9 @@ def build_plan(
         folds=_folds(analysis, decision, sites),
         attributes=_attributes(analysis, model, edits, removed),
         layers=_layers(units, removed, decision.why_kept),
-        pinned=dict(Counter(_short(units.pinned[unit]) for unit in units.units & set(units.pinned))),
+        pinned=dict(
+            Counter(_short(units.pinned[unit]) for unit in units.units & set(units.pinned))
+        ),
         units=len(units.units),
         pinned_units=len(units.units & set(units.pinned)),
         near_dead=_near_dead(analysis, removed),
@@ -216,9 +218,7 @@ def _owners(analysis: Analysis) -> dict[str, list[str]]:
     return owners
 
 
-def _folds(
-    analysis: Analysis, decision: Decision, sites: Mapping[int, Site]
-) -> tuple[Fold, ...]:
+def _folds(analysis: Analysis, decision: Decision, sites: Mapping[int, Site]) -> tuple[Fold, ...]:
     folds = {}
     for site in sites.values():
         channels = folded_channels(analysis, site, decision.removed, decision.needed)
@@ -229,9 +229,7 @@ def _folds(
     return tuple(folds[key] for key in sorted(folds))
 
 
-def _why(
-    analysis: Analysis, decision: Decision, sites: Mapping[int, Site], unit: int
-) -> str:
+def _why(analysis: Analysis, decision: Decision, sites: Mapping[int, Site], unit: int) -> str:
     for site in sites.values():
         folded = folded_channels(analysis, site, decision.removed, decision.needed)
         units = channel_units(analysis.labels, analysis.program, site.contraction)
@@ -247,7 +245,9 @@ def _layers(
     for layer, ids in units.layers.items():
         own = ids[ids >= 0]
         reasons = Counter(_short(units.pinned[u]) for u in own.tolist() if u in units.pinned)
-        held = Counter(_short(why_kept[u]) for u in own.tolist() if u in why_kept and not removed[u])
+        held = Counter(
+            _short(why_kept[u]) for u in own.tolist() if u in why_kept and not removed[u]
+        )
         rows.append(
             LayerSummary(
                 layer=layer,

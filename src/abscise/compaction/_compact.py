@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from abscise._certificate import Certificate
 from abscise._inputs import ExampleInputs, as_inputs
+from abscise._verify import verify
 from abscise.compaction._apply import apply_decision
 from abscise.compaction._plan import Plan
 from abscise.compaction._propose import make_proposal
-from abscise._certificate import Certificate
-from abscise._verify import verify
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Pass 4, decide: the largest set of units that can go, as the fixed point of what must stay.
 
-Pinned units stay. Liveness says which others are needed; then carriers, balanced groups and the rule
+Pinned units stay. Liveness says which others are needed; then carriers, balanced groups and the
+rule
 that no layer becomes empty keep some more; and again, until nothing changes. What stays only grows.
 """
 
@@ -36,9 +37,7 @@ class Decision:
     why_kept: Mapping[int, str]
 
 
-def decide(
-    analysis: Analysis, sites: Mapping[int, Site], keep: Units | None = None
-) -> Decision:
+def decide(analysis: Analysis, sites: Mapping[int, Site], keep: Units | None = None) -> Decision:
     """The largest removable set; `keep` marks units that must stay besides the pinned ones."""
     candidates = analysis.labels.candidates
     kept = ~candidates if keep is None else ~candidates | keep
@@ -61,10 +60,10 @@ def decide(
         kept = kept | extra
 
 
-def folded_channels(
-    analysis: Analysis, site: Site, removed: Units, live: LivenessPass
-) -> Tensor:
-    """Input channels of a site that go, hold a non-zero constant, and are read by a needed output."""
+def folded_channels(analysis: Analysis, site: Site, removed: Units, live: LivenessPass) -> Tensor:
+    """Input channels of a site that go, hold a non-zero constant, and are read by a needed
+    output.
+    """
     units = channel_units(analysis.labels, analysis.program, site.contraction)
     gone = torch.from_numpy(removed)[units.clamp(min=0)] & (units >= 0)
     return gone & site.foldable & _read(analysis, site, live)
@@ -151,7 +150,9 @@ def _balanced(analysis: Analysis, kept: Units, why: dict[int, str]) -> Units | N
         for labels, stay in ((balance.rows, rows), (balance.inputs, inputs)):
             if labels is None or stay is None:
                 continue
-            goal = max([int(row.sum()) for row, gone in zip(stay, whole, strict=True) if not gone] + [1])
+            goal = max(
+                [int(row.sum()) for row, gone in zip(stay, whole, strict=True) if not gone] + [1]
+            )
             for ids, row, gone in zip(labels, stay, whole, strict=True):
                 lacking = 0 if gone else goal - int(row.sum())
                 if lacking > 0:
@@ -165,9 +166,7 @@ def _balanced(analysis: Analysis, kept: Units, why: dict[int, str]) -> Units | N
     return None
 
 
-def _whole_groups(
-    balance: Balance, rows: list[Units], inputs: list[Units] | None
-) -> list[bool]:
+def _whole_groups(balance: Balance, rows: list[Units], inputs: list[Units] | None) -> list[bool]:
     """Groups of a convolution that are dead on both sides; one group always stays."""
     if not balance.grouped or inputs is None:
         return [False] * len(rows)

@@ -14,6 +14,8 @@ def restructure(plan: Plan, model: nn.Module, *, share: bool = False) -> nn.Modu
     """A copy of `model` with the shapes of the compacted model; constants are not folded yet.
 
     Args:
+        plan: What goes.
+        model: The dense model; it is left as it was.
         share: Parameters that are not edited are the model's own, not copies (for checks only).
 
     Raises:
@@ -22,7 +24,7 @@ def restructure(plan: Plan, model: nn.Module, *, share: bool = False) -> nn.Modu
     memo: dict[int, Tensor] = {}
     if share:
         memo = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    edited = copy.deepcopy(model, memo)  # type: ignore[arg-type]
+    edited = copy.deepcopy(model, memo)
     by_name: dict[str, dict[int, tuple[int, ...]]] = {}
     tensors = named_tensors(edited)
     for edit in plan.edits:
@@ -49,7 +51,9 @@ def _check_size(tensors: Mapping[str, Tensor], name: str, axis: int, size: int) 
     found = tensors[name].shape[axis] if name in tensors and axis < tensors[name].ndim else None
     if found != size:
         what = "is not there" if found is None else f"has size {found}"
-        message = f"the plan expects axis {axis} of {name} to have size {size}; in this model it {what}"
+        message = (
+            f"the plan expects axis {axis} of {name} to have size {size}; in this model it {what}"
+        )
         raise PlanError(message)
 
 
@@ -84,7 +88,11 @@ def _slice_groups(weight: Tensor, edit: GroupedEdit, gone_rows: tuple[int, ...])
     for group, offsets in enumerate(edit.removed):
         if offsets is None:
             continue
-        rows = [row for row in range(group * rows_per_group, (group + 1) * rows_per_group) if row not in dead]
+        rows = [
+            row
+            for row in range(group * rows_per_group, (group + 1) * rows_per_group)
+            if row not in dead
+        ]
         columns = _complement(weight.shape[1], offsets).to(weight.device)
         parts.append(weight[rows].index_select(1, columns))
     return torch.cat(parts)

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from abscise.compaction._attributes import takes_bias
 from abscise.graph import CONSTANT, FIXED, UNKNOWN, Analysis, channel_view
+from abscise.graph._movement import PADS, RESHAPES, pad_value
+from abscise.graph._reshape import mixes
 from abscise.graph.rules import (
     BATCH_NORMS,
     Contraction,
@@ -19,8 +21,6 @@ from abscise.graph.rules import (
     is_border_pad,
     normalises_by_batch,
 )
-from abscise.graph._reshape import mixes
-from abscise.graph._movement import PADS, RESHAPES, pad_value
 
 CARRIER_RATIO = 1e-3
 
@@ -63,9 +63,7 @@ def find_sites(analysis: Analysis, model: nn.Module) -> dict[int, Site]:
     return _agree(analysis, sites)
 
 
-def _site(
-    analysis: Analysis, model: nn.Module, position: int, c: Contraction
-) -> Site | None:
+def _site(analysis: Analysis, model: nn.Module, position: int, c: Contraction) -> Site | None:
     program = analysis.program
     c, source = _before_zero_padding(analysis, c)
     known = analysis.constants.known(source)
@@ -104,9 +102,7 @@ def _before_zero_padding(analysis: Analysis, c: Contraction) -> tuple[Contractio
     return replace(c, padded=c.padded or any(widths)), producer.inputs[0]
 
 
-def _target(
-    analysis: Analysis, model: nn.Module, position: int, c: Contraction
-) -> tuple[str, str]:
+def _target(analysis: Analysis, model: nn.Module, position: int, c: Contraction) -> tuple[str, str]:
     """What can take the constants of this reader: (kind, qualified name), ("", "") for nothing."""
     program = analysis.program
     weight = program.values[c.weight].name
@@ -170,7 +166,10 @@ def _frozen(analysis: Analysis, value: int, dim: int) -> bool:
         if step.op in RESHAPES:
             source = step.inputs[0]
             return mixes(program.values[source].shape, program.values[value].shape, dim)
-        if len(step.inputs) != 1 or program.values[step.inputs[0]].shape != program.values[value].shape:
+        if (
+            len(step.inputs) != 1
+            or program.values[step.inputs[0]].shape != program.values[value].shape
+        ):
             return False
         value = step.inputs[0]
     return False

@@ -1,4 +1,6 @@
-"""Example inputs as JSON: shapes, dtypes and plain values, so that a plan can capture a model again."""
+"""Example inputs as JSON: shapes, dtypes and plain values, so that a plan can capture a model
+again.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -38,7 +40,9 @@ def rebuild_inputs(description: Mapping[str, object], device: torch.device) -> I
 
 def _describe(tree: Any) -> dict[str, object]:
     if isinstance(tree, Tensor):
-        return {"tensor": {"shape": list(tree.shape), "dtype": str(tree.dtype).removeprefix("torch.")}}
+        return {
+            "tensor": {"shape": list(tree.shape), "dtype": str(tree.dtype).removeprefix("torch.")}
+        }
     if isinstance(tree, tuple):
         return {"tuple": [_describe(item) for item in tree]}
     if isinstance(tree, list):
@@ -71,8 +75,10 @@ def _rebuild(tree: Any, generator: torch.Generator, device: torch.device) -> Any
 
 def _rebuild_tensor(content: Any, generator: torch.Generator, device: torch.device) -> Tensor:
     shape = content.get("shape") if isinstance(content, Mapping) else None
-    dtype = getattr(torch, str(content.get("dtype")), None) if isinstance(content, Mapping) else None
-    sizes_ok = isinstance(shape, list) and all(isinstance(n, int) and 0 <= n for n in shape)
+    dtype = (
+        getattr(torch, str(content.get("dtype")), None) if isinstance(content, Mapping) else None
+    )
+    sizes_ok = isinstance(shape, list) and all(isinstance(n, int) and n >= 0 for n in shape)
     if not sizes_ok or not isinstance(dtype, torch.dtype):
         message = f"the plan's inputs are malformed: {str(content)[:60]} is no tensor"
         raise PlanError(message)
@@ -80,7 +86,9 @@ def _rebuild_tensor(content: Any, generator: torch.Generator, device: torch.devi
     for size in shape:
         count *= size
     if count > _MAX_ELEMENTS:
-        message = f"the plan asks for an input of {count} elements; at most {_MAX_ELEMENTS} are allowed"
+        message = (
+            f"the plan asks for an input of {count} elements; at most {_MAX_ELEMENTS} are allowed"
+        )
         raise PlanError(message)
     if dtype.is_floating_point:
         return torch.randn(shape, generator=generator).to(device, dtype)

@@ -77,7 +77,8 @@ class Plan:
     """What `apply` will do. Structure only: the constants are recomputed from the checkpoint.
 
     Args:
-        fingerprint: Of the architecture it belongs to (parameter names, shapes, dtypes, op sequence).
+        fingerprint: Of the architecture it belongs to (parameter names, shapes, dtypes, op
+        sequence).
         inputs: JSON description of the example inputs (shapes, dtypes, plain values).
         removals: One entry per removed unit.
         edits: Plain axis edits, at most one per axis.

@@ -47,9 +47,7 @@ def find_units(
     return unit_map(analysis, matching_units(analysis, keep))
 
 
-def propose(
-    model: nn.Module, example_inputs: ExampleInputs, *, keep: tuple[str, ...] = ()
-) -> Plan:
+def propose(model: nn.Module, example_inputs: ExampleInputs, *, keep: tuple[str, ...] = ()) -> Plan:
     """What can be removed without changing the outputs, as data to be read before anything happens.
 
     Args:
@@ -89,10 +87,7 @@ def make_proposal(model: nn.Module, inputs: Inputs, keep: tuple[str, ...] = ()) 
         if not mismatches:
             return Proposal(plan, analysis, sites, decision, pinned)
         if not fresh:
-            fresh = {
-                unit: mismatches[0].reason
-                for unit in np.flatnonzero(decision.removed).tolist()
-            }
+            fresh = dict.fromkeys(np.flatnonzero(decision.removed).tolist(), mismatches[0].reason)
         pinned = {**pinned, **fresh}
 
 

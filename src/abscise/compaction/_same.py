@@ -1,8 +1,10 @@
-"""Rule R1: the edited model, captured again, must be the old program with the removed units deleted.
+"""Rule R1: the edited model, captured again, must be the old program with the removed units
+deleted.
 
-Same operations in the same order, same arguments except sizes, and at every operation the labels of the
-old program without the removed ones: integers, no tolerance. What does not agree names the units that
-have to stay.
+Same operations in the same order, same arguments except sizes, and at every operation the labels
+of the
+old program without the removed ones: integers, no tolerance. What does not agree names the units
+that have to stay.
 """
 
 from dataclasses import dataclass
@@ -88,7 +90,9 @@ class _Comparison:
         return self._found
 
     def _cuts_nothing(self, old: Step) -> bool:
-        """A slice whose cut-off units are all gone takes everything: torch leaves such a step out."""
+        """A slice whose cut-off units are all gone takes everything: torch leaves such a step
+        out.
+        """
         if old.op != "aten.slice.Tensor":
             return False
         source, output = old.inputs[0], old.outputs[0]
@@ -114,7 +118,8 @@ class _Comparison:
             size = self._new.values[new].shape[dim]
             if len(stays) == 1:
                 continue  # an axis of size 1 has no labels: its unit is checked as a lone one
-            # Axis 1 of a grouped weight shrinks without labels of its own; they are pinned, not units.
+            # Axis 1 of a grouped weight shrinks without labels of its own; they are pinned, not
+            # units.
             given[new, dim] = stays[:size]
         for value, entry in enumerate(self._old.values):
             if entry.name in by_name:
@@ -122,8 +127,16 @@ class _Comparison:
         return given
 
     def _constant_like(self, value: int) -> int | None:
-        data = [place for place, v in enumerate(self._old.values) if v.data is not None and v.name is None]
-        others = [place for place, v in enumerate(self._new.values) if v.data is not None and v.name is None]
+        data = [
+            place
+            for place, v in enumerate(self._old.values)
+            if v.data is not None and v.name is None
+        ]
+        others = [
+            place
+            for place, v in enumerate(self._new.values)
+            if v.data is not None and v.name is None
+        ]
         if len(data) != len(others):
             return None
         found = others[data.index(value)]
@@ -144,7 +157,12 @@ class _Comparison:
         free = _SIZES_AT.get(old.op)
         if old.op in RESHAPES | EXPANSIONS or old.op.startswith(_FACTORIES):
             free = 1 if old.op in RESHAPES | EXPANSIONS else 0
-        if old.op in {"aten.conv1d.default", "aten.conv2d.default", "aten.conv3d.default", "aten.linear.default"}:
+        if old.op in {
+            "aten.conv1d.default",
+            "aten.conv2d.default",
+            "aten.conv3d.default",
+            "aten.linear.default",
+        }:
             # A reader may have got a new bias.
             mine, theirs = (step.argument(2, "bias") for step in (old, new))
             if mine is None and theirs is not None:
@@ -163,7 +181,9 @@ class _Comparison:
         ]
         if old.op in RESHAPES:
             slots = [self._equal(a, b, sizes=place >= 1) for place, (a, b) in pairs]
-        slots += [self._equal(old.kwargs[name], new.kwargs[name], sizes=False) for name in old.kwargs]
+        slots += [
+            self._equal(old.kwargs[name], new.kwargs[name], sizes=False) for name in old.kwargs
+        ]
         return all(slots)
 
     def _equal(self, old: Any, new: Any, *, sizes: bool) -> bool:
@@ -194,7 +214,9 @@ class _Comparison:
         )
 
     def _expected(self, value: int) -> tuple[list[Ids], tuple[int, ...]] | None:
-        """Unit ids of the old layers without the removed ones, and the shape; None if no product."""
+        """Unit ids of the old layers without the removed ones, and the shape; None if no
+        product.
+        """
         shape = list(self._old.values[value].shape)
         layers: list[Ids] = []
         for layer in self._labels.layers.get(value, ()):
@@ -224,7 +246,9 @@ class _Comparison:
             return False
         found = [unit_ids(self._labels.roots, layer.numpy()) for layer in self._ctx.layers(new)]
         for layer in expected[0]:
-            place = next((i for i, other in enumerate(found) if self._equal_layer(layer, other)), None)
+            place = next(
+                (i for i, other in enumerate(found) if self._equal_layer(layer, other)), None
+            )
             if place is not None:
                 del found[place]
             elif not np.isin(layer, [-1, *self._lone]).all():

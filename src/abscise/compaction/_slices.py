@@ -1,7 +1,7 @@
 """Writing slices: for every layer, the parameter that scales each unit, and how large it is.
 
-For a layer that a BatchNorm alone follows that is the BatchNorm's weight (its own rows do not count: the
-norm undoes their size); for any other layer it is the incoming row.
+For a layer that a BatchNorm alone follows that is the BatchNorm's weight (its own rows do not
+count: the norm undoes their size); for any other layer it is the incoming row.
 """
 
 from collections.abc import Mapping
@@ -28,11 +28,13 @@ class WritingSlice:
     Args:
         layer: Name of the layer (or of a norm that no layer precedes directly).
         units: Unit id of each output, -1 where it belongs to none.
-        parameter: Qualified name of the BatchNorm weight ("scale") or of the layer's weight ("row").
+        parameter: Qualified name of the BatchNorm weight ("scale") or of the layer's weight
+        ("row").
         shift: Qualified name of the BatchNorm bias, or the layer's bias; None without one.
         axis: Axis of `parameter` that runs over the units.
         magnitude: |scale|, or the largest |weight| of the row; one per unit.
-        activation: Value id of the units' activation (after the element-wise functions that follow).
+        activation: Value id of the units' activation (after the element-wise functions that
+        follow).
         dim: Dimension of the activation that runs over the units.
         writes: Is it a layer that computes the units (not a norm on its own)?
     """

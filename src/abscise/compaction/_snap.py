@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from abscise._inputs import ExampleInputs, Inputs, as_inputs, map_tensors
 from abscise.compaction._edit import named_tensors
@@ -64,6 +65,7 @@ class SnapReport:
         """`max_abs_diff` over the spread of the outputs."""
         return self.max_abs_diff / self.spread if self.spread else math.inf * self.max_abs_diff
 
+    @override
     def __str__(self) -> str:
         """One line for people."""
         silent = sum(layer.silent_on_data for layer in self.layers)
@@ -89,14 +91,15 @@ def snap_(
     """Set small units to exactly 0.0, in place.
 
     A unit is small where the largest |weight| that writes it is below `threshold`: the scale of the
-    BatchNorm that follows its layer, else its incoming row. The scale (not the shift), or the row (not
-    the bias), becomes 0, so that the constant that is left can be folded by `compact`.
+    BatchNorm that follows its layer, else its incoming row. The scale (not the shift), or the
+    row (not the bias), becomes 0, so that the constant that is left can be folded by `compact`.
 
     Args:
         model: Changed in place; nothing else of it is.
         example_inputs: A tensor, a tuple, a dict of keyword arguments, or `Inputs`.
         threshold: In the units of the weights; 0 changes nothing but units that never fire.
-        data: Also units whose activation stays at or below 1e-12 on all these samples become 0, with
+        data: Also units whose activation stays at or below 1e-12 on all these samples become 0,
+        with
             their shift or bias: they are dead on this data, not for every input.
 
     Raises:
@@ -174,7 +177,9 @@ def _zero(
             silent = (peaks[item.parameter] <= SILENT) & ~small
         changed = small & (item.magnitude > 0)
         with torch.no_grad():
-            _ = tensors[item.parameter].index_fill_(item.axis, _index(small | silent, tensors[item.parameter]), 0.0)
+            _ = tensors[item.parameter].index_fill_(
+                item.axis, _index(small | silent, tensors[item.parameter]), 0.0
+            )
             if item.shift is not None and bool(silent.any()):
                 shift = tensors[item.shift]
                 _ = shift.index_fill_(0, _index(silent, shift), 0.0)

@@ -1,8 +1,8 @@
 """Capture: from an `nn.Module` and example inputs to a `Program`, by `torch.export`.
 
-The graph is the high-level one (`flatten`, `chunk`, `batch_norm` stay whole), captured with a free batch
-size where the model allows it. In-place operations are made functional in `_functional`; where that is
-not plainly right, torch's own decomposition pass does it.
+The graph is the high-level one (`flatten`, `chunk`, `batch_norm` stay whole), captured with a free
+batch size where the model allows it. In-place operations are made functional in `_functional`; where
+that is not plainly right, torch's own decomposition pass does it.
 """
 
 import contextlib
@@ -24,6 +24,8 @@ def capture(model: nn.Module, inputs: Inputs, *, check: bool = True) -> Program:
     """The forward of `model` in eval mode as a `Program`; the model is left as it was.
 
     Args:
+        model: In any mode; it is captured in eval mode.
+        inputs: What the model is called with.
         check: Refuse weights that are not finite or share storage.
 
     Raises:
@@ -130,8 +132,8 @@ def _explain_failure(model: nn.Module, args: Any, kwargs: Any, error: Exception)
         raise InputError(message) from eager
     message = (
         f"torch.export cannot capture {type(model).__name__}: {first_line(error)}; "
-        "replace data-dependent control flow in forward (torch.export's documentation lists what it "
-        "supports)"
+        "replace data-dependent control flow in forward (torch.export's documentation lists what "
+        "it supports)"
     )
     raise CaptureError(message) from error
 

@@ -1,7 +1,7 @@
 """Compact tensors: what is known of a value is stored with size 1 wherever it does not vary.
 
-A compact tensor has the rank of its value; each of its sizes is 1 or the value's own. Labels, constants
-and liveness are all kept so, which is what makes the passes fast.
+A compact tensor has the rank of its value; each of its sizes is 1 or the value's own. Labels,
+constants and liveness are all kept so, which is what makes the passes fast.
 """
 
 from collections.abc import Sequence
@@ -47,7 +47,9 @@ def along(tensor: Tensor, dim: int) -> tuple[int, ...]:
 
 def vector(tensor: Tensor, dim: int, size: int) -> Tensor:
     """A compact tensor that varies along `dim` at most, as a vector of `size`."""
-    return tensor.expand([size if place == dim else 1 for place in range(tensor.ndim)]).reshape(size)
+    return tensor.expand([size if place == dim else 1 for place in range(tensor.ndim)]).reshape(
+        size
+    )
 
 
 def unvector(values: Tensor, dim: int, rank: int) -> Tensor:

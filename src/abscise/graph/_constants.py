@@ -1,8 +1,9 @@
 """Pass 2, constants: which elements of which values do not depend on the inputs.
 
-Three states: unknown; *fixed* (the same for every input of this shape); *constant* (one value per unit, at
-any shape). All inputs are unknown. Values are float64, whatever the model's dtype. Nothing is signalled
-by NaN; a result that is not finite becomes unknown.
+Three states: unknown; *fixed* (the same for every input of this shape); *constant* (one value
+per unit, at
+any shape). All inputs are unknown. Values are float64, whatever the model's dtype. Nothing is
+signalled by NaN; a result that is not finite becomes unknown.
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ UNKNOWN, FIXED, CONSTANT = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Compact tensors: the state of each element (int8) and its value (float64, 0 where unknown)."""
+    """Compact tensors: the state of each element (int8) and its value (float64, 0 where
+    unknown).
+    """
 
     kind: Tensor
     value: Tensor
@@ -85,7 +88,8 @@ class ConstantPass:
 
 
 def channel_view(known: Known, dim: int, size: int) -> tuple[Tensor, Tensor]:
-    """Along `dim`: the state of each index, and its value; a value that varies elsewhere is UNKNOWN.
+    """Along `dim`: the state of each index, and its value; a value that varies elsewhere is
+    UNKNOWN.
 
     Returns:
         kind: int8 vector of `size`; value: float64 vector of `size`, 0 where the kind is UNKNOWN.

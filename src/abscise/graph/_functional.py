@@ -29,7 +29,8 @@ def build_program(model: nn.Module, exported: torch.export.ExportedProgram) -> P
     """Number the values, make sizes concrete and in-place operations functional.
 
     Raises:
-        NotFunctionalError: An in-place operation touches memory that is read later under another name.
+        NotFunctionalError: An in-place operation touches memory that is read later under another
+        name.
     """
     builder = _Builder(model, exported)
     for node in exported.graph.nodes:
@@ -206,7 +207,11 @@ class _Builder:
         base, overload = name.removeprefix("aten.").split(".")
         functional = f"aten.{base.removesuffix('_')}.{overload}"
         changed = node.args[0] if node.args else None
-        if not base.endswith("_") or operation(functional) is None or not isinstance(changed, fx.Node):
+        if (
+            not base.endswith("_")
+            or operation(functional) is None
+            or not isinstance(changed, fx.Node)
+        ):
             raise NotFunctionalError(name)
         value = self._env[changed]
         memory = self._memory.get(value, value)
@@ -216,7 +221,11 @@ class _Builder:
             raise NotFunctionalError(name)
         new = self._emit(node, name, rename=functional)
         for other, found in list(self._env.items()):
-            if found == value and isinstance(found, int) and isinstance(other.meta.get("val"), Tensor):
+            if (
+                found == value
+                and isinstance(found, int)
+                and isinstance(other.meta.get("val"), Tensor)
+            ):
                 self._env[other] = new
         self._env[node] = new
 
@@ -246,7 +255,9 @@ class _Builder:
 
 
 def operation(name: str) -> Any:
-    """The torch operation of an op name such as "aten.relu.default", or None where there is none."""
+    """The torch operation of an op name such as "aten.relu.default", or None where there is
+    none.
+    """
     parts = name.split(".")
     packet = getattr(getattr(torch.ops, parts[0]), parts[1], None)
     return getattr(packet, parts[2], None) if packet is not None else None

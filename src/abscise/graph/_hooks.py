@@ -10,11 +10,13 @@ from abscise._inputs import map_tensors
 
 
 @contextlib.contextmanager
-def quiet_hooks(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[None]:
+def quiet_hooks(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Iterator[None]:
     """Inside, forward hooks that do not change the computation are switched off.
 
-    One plain forward tells which: a hook that returns a value, or changes a tensor in place, is part of
-    the model and stays. Pre-hooks always stay. All hooks come back afterwards.
+    One plain forward tells which: a hook that returns a value, or changes a tensor in place, is
+    part of the model and stays. Pre-hooks always stay. All hooks come back afterwards.
     """
     hooked = [module for module in model.modules() if module._forward_hooks]  # noqa: SLF001
     if not hooked:

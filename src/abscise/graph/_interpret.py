@@ -15,8 +15,8 @@ from abscise.graph._program import Program, Ref
 def observe(program: Program, data: Inputs, see: Callable[[int, Tensor], None]) -> None:
     """Show `see(value id, tensor)` every value of the program, for all samples of `data`.
 
-    The program is run in chunks of the batch size that it was captured with; the last chunk is filled
-    with repeats of the last sample, so `see` must not count.
+    The program is run in chunks of the batch size that it was captured with; the last chunk is
+    filled with repeats of the last sample, so `see` must not count.
 
     Raises:
         InputError: The data's tensors do not fit the program's inputs.

@@ -1,8 +1,9 @@
 """Pass 1, labels: which indices of which axes live and die together.
 
-Every axis of every parameter and buffer has a fresh label per index (int64, never cast: rule R3). A value
-carries *layers*: compact label tensors, one for each group of dimensions that units run along. Rules move
-layers, join them (element-wise operations) and consume them (contractions).
+Every axis of every parameter and buffer has a fresh label per index (int64, never cast: rule
+R3). A value
+carries *layers*: compact label tensors, one for each group of dimensions that units run along.
+Rules move layers, join them (element-wise operations) and consume them (contractions).
 """
 
 from collections.abc import Iterable, Mapping
@@ -79,7 +80,9 @@ def unit_ids(roots: Ids, labels: Ids) -> Ids:
 class LabelPass:
     """The state of the pass: what rules read and write."""
 
-    def __init__(self, program: Program, given: Mapping[tuple[int, int], Ids] | None = None) -> None:
+    def __init__(
+        self, program: Program, given: Mapping[tuple[int, int], Ids] | None = None
+    ) -> None:
         """With `given`, the axes' labels are not fresh but those of an earlier program."""
         self.program = program
         self.position = 0
@@ -200,7 +203,9 @@ class LabelPass:
             else:
                 continue
             self.axes[value, dim] = ids
-            layer = torch.from_numpy(ids).reshape([-1 if d == dim else 1 for d in range(len(shape))])
+            layer = torch.from_numpy(ids).reshape(
+                [-1 if d == dim else 1 for d in range(len(shape))]
+            )
             layers.append(layer)
             if not named:
                 self.pin(layer, "a tensor that is neither a parameter nor a buffer fixes this size")
@@ -247,8 +252,8 @@ def join_elementwise(
 ) -> Layers:
     """Layers of the result of an operation that combines its operands element by element.
 
-    Operands broadcast; a size-1 dimension that is broadcast joins nothing (rule R4). Where a full-sized
-    operand carries no units along a layer's dimensions, the layer's units are pinned.
+    Operands broadcast; a size-1 dimension that is broadcast joins nothing (rule R4). Where a
+    full-sized operand carries no units along a layer's dimensions, the layer's units are pinned.
     """
     operands = [(tuple(align(t, rank) for t in layers), shape) for layers, shape in operands]
     sizes = [(1,) * (rank - len(shape)) + tuple(shape) for _, shape in operands]

@@ -1,7 +1,9 @@
 """Pass 3, liveness: which elements of which values something downstream reads.
 
-Backward over the steps, boolean at every element (no gradients, no counts). An element is needed when a
-user output, or a needed element, can tell its value. A removable constant that its reader can take over
+Backward over the steps, boolean at every element (no gradients, no counts). An element is needed
+when a
+user output, or a needed element, can tell its value. A removable constant that its reader can
+take over
 is *excused*: it is not needed there as long as its unit is not kept.
 """
 

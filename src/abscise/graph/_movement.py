@@ -1,8 +1,9 @@
 """Data movement: operations that only re-arrange elements, by an allow-list of overloads.
 
-They need no rule of their own. Labels and constants are moved by running the operation itself on compact
-tensors, in which only the dimensions that the operation touches have their full size; liveness goes back
-through the operation's own vector-Jacobian product.
+They need no rule of their own. Labels and constants are moved by running the operation itself on
+compact
+tensors, in which only the dimensions that the operation touches have their full size; liveness
+goes back through the operation's own vector-Jacobian product.
 """
 
 from collections.abc import Callable

@@ -35,13 +35,12 @@ def plant_errors(
         nearest = sorted(range(len(weights)), key=lambda position: abs(position - target))
         for position in [item for item in nearest if item not in errors][:_TRIES]:
             name, weight, bias = weights[position]
-            effects = [
-                (_effect(model, zeroed, inputs, outputs, yard), f"{name}[{row}]")
-                for row, zeroed in _largest_rows(weight, bias)
-            ]
-            best = max(effects, default=(0.0, name))
-            if best[0] > 0:
-                errors[position] = best
+            for row, zeroed in _largest_rows(weight, bias):
+                size = _effect(model, zeroed, inputs, outputs, yard)
+                if size > 0:
+                    errors[position] = (size, f"{name}[{row}]")
+                    break
+            if position in errors:
                 break
     if not errors:
         return None
@@ -83,15 +82,18 @@ def _effect(
     outputs: Sequence[Leaves],
     yard: Yardstick,
 ) -> float:
-    """What zeroing the views does to the outputs; a run that fails counts as seen."""
+    """What zeroing the views does to the outputs of the first inputs on which it does anything."""
     kept = [view.clone() for view in zeroed]
     try:
         for view in zeroed:
             _ = view.zero_()
-        found = [run_model(model, item) for item in inputs]
-        return largest_difference(outputs, found, yard).relative
+        for item, expected in zip(inputs, outputs, strict=True):
+            size = largest_difference([expected], [run_model(model, item)], yard).relative
+            if size > 0:
+                return size
     except Exception:  # noqa: BLE001 - a crash is a difference that nobody overlooks
         return _SEEN
     finally:
         for view, values in zip(zeroed, kept, strict=True):
             _ = view.copy_(values)
+    return 0.0

@@ -1,6 +1,7 @@
 """What one removal did, as data, as text and as JSON."""
 
 from abscise.report._data import Comparison, Predictions, Report
+from abscise.report._inspection import inspection_view
 from abscise.report._json import to_json
 from abscise.report._text import (
     certificate_line,
@@ -19,6 +20,7 @@ __all__ = [
     "Report",
     "certificate_line",
     "comparison_table",
+    "inspection_view",
     "layer_table",
     "measurement_table",
     "plain",

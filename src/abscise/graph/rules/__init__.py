@@ -25,8 +25,8 @@ from abscise.graph.rules._spatial import Pool, Reduction, is_pool, is_reduction
 _CASTS = frozenset(
     f"aten.{name}"
     for name in (
-        "to.dtype", "to.device", "to.other", "to.dtype_layout", "_to_copy.default", "type_as.default",
-        "float.default", "half.default", "dropout.default",
+        "to.dtype", "to.device", "to.other", "to.dtype_layout", "_to_copy.default",
+        "type_as.default", "float.default", "half.default", "dropout.default",
     )
 )  # fmt: skip
 

@@ -37,7 +37,8 @@ class Contraction:
         in_dim: Dimension of the input that is summed over; `out_dim` of the output that is written.
         out_axis: Axis of the weight that writes; `in_axis` the one that reads.
         spatial: Number of kernel dimensions.
-        padded: Zero padding can come into the sum, so that a constant input gives no constant output.
+        padded: Zero padding can come into the sum, so that a constant input gives no constant
+        output.
     """
 
     x: int
@@ -129,7 +130,9 @@ def _transposed(program: Program, step: Step, spatial: int) -> Contraction:
     dim = len(program.values[x].shape) - 1 - spatial
     bias = _value(step.argument(2, "bias"))
     groups = int(step.argument(6, "groups", 1))
-    return Contraction(x, weight, bias, dim, dim, 1, 0, spatial, groups, padded=True, transposed=True)
+    return Contraction(
+        x, weight, bias, dim, dim, 1, 0, spatial, groups, padded=True, transposed=True
+    )
 
 
 def _generic(program: Program, step: Step) -> Contraction:
@@ -139,7 +142,17 @@ def _generic(program: Program, step: Step) -> Contraction:
     _, weight, bias, _, padding, _, transposed, _, groups = step.args
     if transposed:
         return Contraction(
-            x, weight.value, _value(bias), dim, dim, 1, 0, spatial, groups, padded=True, transposed=True
+            x,
+            weight.value,
+            _value(bias),
+            dim,
+            dim,
+            1,
+            0,
+            spatial,
+            groups,
+            padded=True,
+            transposed=True,
         )
     return _conv(program, step, spatial, groups, padded=any(padding))
 
@@ -199,7 +212,9 @@ class Contract:
             ctx.need_all(c.x)
             return
         read = nonzero[rows].any(0)
-        read = (read & ~ctx.excused(channel_units(ctx.labels, ctx.program, c))) | ctx.demanded(len(read))
+        read = (read & ~ctx.excused(channel_units(ctx.labels, ctx.program, c))) | ctx.demanded(
+            len(read)
+        )
         if not bool(read.any()):
             return
         result = unvector(read, c.in_dim, rank)
@@ -255,7 +270,9 @@ def _weight_layers(
 
 
 def _channels(ctx: LabelPass, step: Step, c: Contraction) -> Tensor | None:
-    """Labels of the input channels as a vector; labels along other dimensions go on or are pinned."""
+    """Labels of the input channels as a vector; labels along other dimensions go on or are
+    pinned.
+    """
     size = ctx.program.values[c.x].shape[c.in_dim]
     channels: Tensor | None = None
     for layer in ctx.layers(c.x):
@@ -287,7 +304,9 @@ def _join_groups(
     rows: Tensor | None,
     columns: Tensor | None,
 ) -> Tensor | None:
-    """Depthwise: output o lives with its input. Grouped: an equal number stays per group (rule R8)."""
+    """Depthwise: output o lives with its input. Grouped: an equal number stays per group (rule
+    R8).
+    """
     shape = ctx.program.values[c.weight].shape
     per_out = shape[1] if c.transposed else shape[0] // c.groups
     per_in = shape[0] // c.groups if c.transposed else shape[1]
@@ -373,7 +392,9 @@ def _give_constants(
             sums = kernel_sums(ctx, c, len(bias))
             numbers = torch.where(states > UNKNOWN, numbers, torch.zeros(()))
             total = torch.where(known_out, bias + sums @ numbers, torch.zeros(()))
-            ctx.give(step.outputs[0], unvector(kind, c.out_dim, rank), unvector(total, c.out_dim, rank))
+            ctx.give(
+                step.outputs[0], unvector(kind, c.out_dim, rank), unvector(total, c.out_dim, rank)
+            )
             return
     else:
         soft = known_out & nonzero[:, _reached(state, value, c.in_dim, size)].any(1)

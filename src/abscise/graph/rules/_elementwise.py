@@ -1,4 +1,7 @@
-"""Element-wise operations: operands' units are joined, constants are computed by the operation itself."""
+"""Element-wise operations: operands' units are joined.
+
+Constants are computed by the operation itself.
+"""
 
 from typing import Any
 
@@ -12,22 +15,22 @@ from abscise.graph._labels import LabelPass, join_elementwise
 from abscise.graph._liveness import LivenessPass
 from abscise.graph._program import Ref, Step
 
-# Finite for every finite input (as long as nothing overflows): a kept element that nobody reads may hold
-# any finite number without harm.
-_TOTAL = (
-    "relu relu6 leaky_relu elu celu selu gelu silu mish softplus sigmoid tanh hardsigmoid hardswish "
-    "hardtanh hardshrink softshrink tanhshrink threshold log_sigmoid softsign rrelu prelu neg abs sign "
-    "sin cos atan erf floor ceil round trunc frac clamp clamp_min clamp_max square logical_not "
-    "bitwise_not positive nan_to_num"
-)
-_BINARY = (
-    "add sub rsub mul multiply maximum minimum where eq ne lt le gt ge logical_and logical_or lerp addcmul"
-)
+# Finite for every finite input (as long as nothing overflows): a kept element that nobody reads may
+# hold any finite number without harm.
+_TOTAL = """
+relu relu6 leaky_relu elu celu selu gelu silu mish softplus sigmoid tanh hardsigmoid hardswish hardtanh
+hardshrink softshrink tanhshrink threshold log_sigmoid softsign rrelu prelu neg abs sign sin cos atan
+erf floor ceil round trunc frac clamp clamp_min clamp_max square logical_not bitwise_not positive
+nan_to_num
+"""
+_BINARY = """
+add sub rsub mul multiply maximum minimum where eq ne lt le gt ge logical_and logical_or lerp addcmul
+"""
 # A number can become infinite or NaN here: what stays must keep its value (liveness reads it).
-_PARTIAL = (
-    "exp expm1 log log2 log10 log1p sqrt rsqrt reciprocal pow div true_divide divide tan asin acos "
-    "sinh cosh atanh float_power addcdiv fmod remainder atan2 xlogy exp2 erfinv logit"
-)
+_PARTIAL = """
+exp expm1 log log2 log10 log1p sqrt rsqrt reciprocal pow div true_divide divide tan asin acos sinh cosh
+atanh float_power addcdiv fmod remainder atan2 xlogy exp2 erfinv logit
+"""
 TOTAL = frozenset(f"aten.{name}" for name in (_TOTAL + " " + _BINARY).split())
 PARTIAL = frozenset(f"aten.{name}" for name in _PARTIAL.split())
 _PRODUCTS = frozenset({"aten.mul", "aten.multiply"})
@@ -35,7 +38,7 @@ _PRODUCTS = frozenset({"aten.mul", "aten.multiply"})
 
 def is_elementwise(step: Step) -> bool:
     """Is the operation on one of the lists above (any overload)?"""
-    return step.op.rsplit(".", 1)[0] in TOTAL | PARTIAL
+    return _base(step) in TOTAL | PARTIAL
 
 
 class Elementwise:
@@ -54,41 +57,36 @@ class Elementwise:
         ctx.give(step.outputs[0], join_elementwise(ctx, step, operands, rank))
 
     def constants(self, ctx: ConstantPass, step: Step) -> None:
+        entry = ctx.program.values[step.outputs[0]]
         found = [ctx.known(value) for value in step.inputs]
-        product = step.op.rsplit(".", 1)[0] in _PRODUCTS
-        if all(known is None for known in found):
+        product = _base(step) in _PRODUCTS
+        enough = any(found) if product else bool(found) and all(found)
+        if not enough or not entry.dtype.is_floating_point:
             return
-        if any(known is None for known in found) and not product:
-            return
-        rank = len(ctx.program.values[step.outputs[0]].shape)
-        if not found or not ctx.program.values[step.outputs[0]].dtype.is_floating_point:
-            return
-        kinds = [_aligned(step, i, ctx, known.kind if known else None, rank) for i, known in enumerate(found)]
-        values = [_aligned(step, i, ctx, known.value if known else None, rank) for i, known in enumerate(found)]
+        rank = len(entry.shape)
+        kinds = [_aligned(ctx, step, i, k and k.kind, rank) for i, k in enumerate(found)]
+        values = [_aligned(ctx, step, i, k and k.value, rank) for i, k in enumerate(found)]
         kind = kinds[0]
         for other in kinds[1:]:
             kind = torch.minimum(kind, other)
         result = _evaluate(step, values)
-        if product and len(found) == 2:
+        if product:
             for own_kind, own_value in zip(kinds, values, strict=True):
                 zero = (own_kind > UNKNOWN) & (own_value == 0)
                 kind = torch.where(zero, torch.maximum(kind, own_kind), kind)
-                result = torch.where(zero, torch.zeros((), dtype=result.dtype), result)
-        known_here = kind > UNKNOWN
-        ctx.give(
-            step.outputs[0], kind, torch.where(known_here, result, torch.zeros((), dtype=result.dtype))
-        )
+                result = torch.where(zero, 0.0, result)
+        ctx.give(step.outputs[0], kind, torch.where(kind > UNKNOWN, result, 0.0))
 
     def liveness(self, ctx: LivenessPass, step: Step, needed: list[Tensor | None]) -> None:
         mask = needed[0]
-        if step.op.rsplit(".", 1)[0] in PARTIAL:
+        if _base(step) in PARTIAL:
             staying = ctx.staying(step.outputs[0])
             mask = staying if mask is None else mask | staying
         if mask is None:
             return
         rank = mask.ndim
         masks = [mask] * len(step.inputs)
-        if step.op.rsplit(".", 1)[0] in _PRODUCTS and len(step.inputs) == 2:
+        if _base(step) in _PRODUCTS and len(step.inputs) == 2:
             masks = _without_zero_factors(ctx, step, mask, rank)
         for place, value in enumerate(step.inputs):
             shape = ctx.program.values[value].shape
@@ -102,7 +100,11 @@ def _is_slope(step: Step, place: int, shape: tuple[int, ...]) -> bool:
     return step.op.startswith("aten.prelu") and place == 1 and len(shape) == 1
 
 
-def _aligned(step: Step, place: int, ctx: ConstantPass, tensor: Tensor | None, rank: int) -> Tensor:
+def _base(step: Step) -> str:
+    return step.op.rsplit(".", 1)[0]
+
+
+def _aligned(ctx: ConstantPass, step: Step, place: int, tensor: Tensor | None, rank: int) -> Tensor:
     if tensor is None:
         return torch.zeros([1] * rank, dtype=torch.int8)
     shape = ctx.program.values[step.inputs[place]].shape
@@ -137,6 +139,7 @@ def _without_zero_factors(ctx: LivenessPass, step: Step, mask: Tensor, rank: int
     zeros = []
     for value in step.inputs:
         known: Known | None = ctx.constants.known(value)
-        zeros.append(torch.zeros([1] * rank, dtype=torch.bool) if known is None else align(known.zero, rank))
+        nowhere = torch.zeros([1] * rank, dtype=torch.bool)
+        zeros.append(nowhere if known is None else align(known.zero, rank))
     first, second = zeros
     return [mask & ~(second & ~first), mask & ~first]

@@ -11,7 +11,6 @@ from abscise.graph._movement import (
     IDENTITIES,
     JOINS,
     PADS,
-    PARTS,
     index_values,
     move,
     move_back,
@@ -158,7 +157,9 @@ def _joined_layers(ctx: LabelPass, step: Step) -> Layers:
             ctx.pin(extra, f"two kinds of units along one dimension of {step.where}")
         ends.append(own[0] if own else torch.full([1] * rank, -1, dtype=torch.int64))
         flat = (*shape[:dim], 1, *shape[dim + 1 :])
-        across.append((tuple(t for t in layers if t not in own) if not own else _rest(layers, own), flat))
+        across.append(
+            (tuple(t for t in layers if t not in own) if not own else _rest(layers, own), flat)
+        )
     result = list(join_elementwise(ctx, step, across, rank + stacked))
     if not stacked and any(bool((end >= 0).any()) for end in ends):
         result.append(move(ctx.program, step, ends, -1)[0])
@@ -188,11 +189,17 @@ def _balance(ctx: LabelPass, step: Step) -> None:
 
 
 def _pad_constants(ctx: ConstantPass, step: Step, kind: Tensor, value: Tensor) -> None:
-    """A constant that equals the padding stays one; any other becomes fixed. Unknown stays unknown."""
+    """A constant that equals the padding stays one; any other becomes fixed. Unknown stays
+    unknown.
+    """
     fill = pad_value(step)
     rank = kind.ndim
     widths = step.args[1]
-    dims = [rank - 1 - place for place in range(len(widths) // 2) if any(widths[2 * place : 2 * place + 2])]
+    dims = [
+        rank - 1 - place
+        for place in range(len(widths) // 2)
+        if any(widths[2 * place : 2 * place + 2])
+    ]
     shape = broadcast_shape(kind, value)
     known = (kind > UNKNOWN).expand(shape)
     for dim in dims:
@@ -206,4 +213,6 @@ def _pad_constants(ctx: ConstantPass, step: Step, kind: Tensor, value: Tensor) -
     state = torch.where(same, kind.amin(dims, keepdim=True), torch.tensor(FIXED, dtype=torch.int8))
     state = torch.where(known, state, torch.tensor(UNKNOWN, dtype=torch.int8))
     assert CONSTANT > FIXED > UNKNOWN
-    ctx.give(step.outputs[0], state, torch.where(known, padded, torch.zeros((), dtype=padded.dtype)))
+    ctx.give(
+        step.outputs[0], state, torch.where(known, padded, torch.zeros((), dtype=padded.dtype))
+    )

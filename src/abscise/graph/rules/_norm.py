@@ -32,7 +32,9 @@ class BatchNorm:
                 if channels is None:
                     ctx.pin(own, f"normalises channels that are no units in {step.where}")
                 else:
-                    ctx.join(channels, shaped, f"normalised beside elements of no unit by {step.where}")
+                    ctx.join(
+                        channels, shaped, f"normalised beside elements of no unit by {step.where}"
+                    )
         ctx.give(step.outputs[0], layers)
 
     def constants(self, ctx: ConstantPass, step: Step) -> None:

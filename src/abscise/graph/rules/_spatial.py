@@ -38,7 +38,8 @@ _RANKS = {**_POOLS, **_WITH_INDICES, **_INTERPOLATIONS}
 _REDUCTIONS = frozenset(
     f"aten.{name}"
     for name in (
-        "mean.dim", "mean.default", "sum.dim_IntList", "sum.default", "amax.default", "amin.default",
+        "mean.dim", "mean.default", "sum.dim_IntList", "sum.default", "amax.default",
+        "amin.default",
         "max.dim", "min.dim", "var.correction", "std.correction", "var.dim", "std.dim",
         "argmax.default", "argmin.default", "logsumexp.default", "prod.dim_int", "max.default",
         "min.default", "linalg_vector_norm.default", "norm.ScalarOpt_dim",
@@ -82,7 +83,7 @@ class Pool:
     def constants(self, ctx: ConstantPass, step: Step) -> None:
         x = step.inputs[0]
         known = ctx.known(x)
-        if known is None or step.op in _WITH_INDICES and len(step.outputs) > 2:
+        if known is None or (step.op in _WITH_INDICES and len(step.outputs) > 2):
             return
         rank = len(ctx.program.values[x].shape)
         spatial = list(range(rank - _RANKS[step.op], rank))
@@ -130,7 +131,9 @@ class Reduction:
 
     def constants(self, ctx: ConstantPass, step: Step) -> None:
         known = ctx.known(step.inputs[0])
-        if known is None or not step.op.startswith(("aten.mean", "aten.sum", "aten.amax", "aten.amin")):
+        if known is None or not step.op.startswith(
+            ("aten.mean", "aten.sum", "aten.amax", "aten.amin")
+        ):
             return
         reduced = list(_dims(ctx.program, step))
         if not reduced:
@@ -179,7 +182,9 @@ def _preserves_constants(step: Step) -> bool:
         padding = step.argument(3, "padding", 0)
         padded = any(padding) if isinstance(padding, list | tuple) else bool(padding)
         divisor = step.argument(6, "divisor_override") if "1d" not in step.op else None
-        return not (padded and bool(step.argument(5, "count_include_pad", True))) and divisor is None
+        return (
+            not (padded and bool(step.argument(5, "count_include_pad", True))) and divisor is None
+        )
     return True
 
 
