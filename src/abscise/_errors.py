@@ -2,9 +2,7 @@
 
 
 class AbsciseError(Exception):
-    """Base of all errors that abscise raises on purpose; its text names the thing and the way
-    out.
-    """
+    """Base of all errors that abscise raises on purpose; the text names the thing and a way out."""
 
 
 class InputError(AbsciseError):
@@ -16,9 +14,7 @@ class CaptureError(AbsciseError):
 
 
 class ModelError(AbsciseError):
-    """The model cannot be worked on as it is (non-finite weights, two parameters on one
-    storage).
-    """
+    """The model cannot be worked on as it is (NaN weights, two parameters on one storage)."""
 
 
 class PlanError(AbsciseError):

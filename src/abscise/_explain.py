@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 from abscise._inputs import ExampleInputs, as_inputs
 from abscise.compaction import Proposal, make_proposal
 from abscise.compaction._build import unit_map
 from abscise.compaction._decide import folded_channels
-from abscise.graph.rules import channel_units, dense_nonzero
+from abscise.graph._compact import any_but
+from abscise.graph.rules import Contraction, channel_units, dense_nonzero
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,46 +81,46 @@ def explain(
 
 
 def _readers(proposal: Proposal, unit: int) -> list[str]:
-    """Live weights that read the unit from outputs that are needed."""
-    analysis, live = proposal.analysis, proposal.decision.needed
+    """Live weights that read the unit from outputs that are needed, the largest first."""
     found: list[tuple[float, str]] = []
-    for position, c in analysis.contractions.items():
-        channels = (channel_units(analysis.labels, analysis.program, c) == unit).nonzero().flatten()
-        output = analysis.program.steps[position].outputs[0]
-        mask = live.needed(output)
-        weight = analysis.constants.tensor(c.weight)
-        if not len(channels) or mask is None or weight is None:
-            continue
-        size = analysis.program.values[output].shape[c.out_dim]
-        for dim in range(mask.ndim):
-            if dim != c.out_dim:
-                mask = mask.any(dim, keepdim=True)
-        nonzero = dense_nonzero(analysis.constants, c, size)
-        assert nonzero is not None
-        site = proposal.sites.get(position)
-        excused = torch.zeros(len(nonzero[0]), dtype=torch.bool) if site is None else site.zero
-        if site is not None:
-            excused = excused | folded_channels(analysis, site, proposal.decision.removed, live)
-        rows = mask.flatten().expand(size)
-        name = analysis.program.values[c.weight].name or analysis.program.steps[position].where
-        for channel in channels.tolist():
-            if excused[channel]:
-                continue
-            outputs = (rows & nonzero[:, channel]).nonzero().flatten()
-            if not len(outputs):
-                continue
-            if c.groups == 1:
-                column = weight.detach().select(c.in_axis, channel).abs()
-                axis = c.out_axis if c.out_axis < c.in_axis else c.out_axis - 1
-                others = [dim for dim in range(column.ndim) if dim != axis]
-                peaks = (column.amax(others) if others else column).cpu()
-                peak = float(peaks[outputs].max())
-                best = int(outputs[peaks[outputs].argmax()])
-                text = f"read by {len(outputs)} of {size} outputs of {name}, most by [{best}]"
-                found.append((peak, f"{text} with |weight| {peak:.3g}"))
-            else:
-                found.append((0.0, f"read by {len(outputs)} of {size} outputs of {name}"))
+    for position, c in proposal.analysis.contractions.items():
+        units = channel_units(proposal.analysis.labels, proposal.analysis.program, c)
+        for channel in (units == unit).nonzero().flatten().tolist():
+            reader = _reader(proposal, position, c, channel)
+            if reader is not None:
+                found.append(reader)
     return [text for _, text in sorted(found, reverse=True)]
+
+
+def _reader(
+    proposal: Proposal, position: int, c: Contraction, channel: int
+) -> tuple[float, str] | None:
+    """Largest |weight| and text of one reading layer; None where it does not read the channel."""
+    analysis, live = proposal.analysis, proposal.decision.needed
+    step = analysis.program.steps[position]
+    mask = live.needed(step.outputs[0])
+    size = analysis.program.values[step.outputs[0]].shape[c.out_dim]
+    nonzero = dense_nonzero(analysis.constants, c, size)
+    weight = analysis.constants.tensor(c.weight)
+    site = proposal.sites.get(position)
+    if mask is None or nonzero is None or weight is None:
+        return None
+    excused = False
+    if site is not None:
+        folded = folded_channels(analysis, site, proposal.decision.removed, live)
+        excused = bool((site.zero | folded)[channel])
+    outputs = (any_but(mask, c.out_dim).expand(size) & nonzero[:, channel]).nonzero().flatten()
+    if excused or not len(outputs):
+        return None
+    name = analysis.program.values[c.weight].name or step.where
+    text = f"read by {len(outputs)} of {size} outputs of {name}"
+    if c.groups > 1:
+        return 0.0, text
+    kernels = weight.detach().abs().movedim((c.out_axis, c.in_axis), (0, 1))[:, channel]
+    peaks = kernels.flatten(1).amax(1).cpu() if kernels.ndim > 1 else kernels.cpu()
+    best = int(outputs[peaks[outputs].argmax()])
+    peak = float(peaks[best])
+    return peak, f"{text}, most by [{best}] with |weight| {peak:.3g}"
 
 
 def _lines(

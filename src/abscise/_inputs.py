@@ -65,9 +65,7 @@ def map_tensors(tree: Any, function: Any) -> Any:
 
 
 def random_inputs(inputs: Inputs, seed: int) -> Inputs:
-    """Inputs of the same shapes and dtypes: floats from N(0, 1) by `seed`, other dtypes as
-    given.
-    """
+    """Inputs of the same shapes: floats from N(0, 1) by `seed`, other dtypes as given."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(tensor: Tensor) -> Tensor:

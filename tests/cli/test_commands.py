@@ -95,7 +95,7 @@ def test_snap_makes_nearly_dead_units_removable(capsys: pytest.CaptureFixture[st
     assert main(["compact", *NET, *near]) == 0
     printed = capsys.readouterr().out
     assert units_removed(printed) == 0
-    assert "5 are nearly dead" in printed
+    assert "5 more are nearly dead" in printed
     assert main(["compact", *NET, *near, "--snap", "1e-3", "--out", "small"]) == 0
     assert units_removed(capsys.readouterr().out) == 5
     assert main(["verify", "small", *NET, *near, "--snap", "1e-3"]) == 0
@@ -145,8 +145,11 @@ def test_inspect_counts_the_dead_units_of_each_layer(capsys: pytest.CaptureFixtu
     save_file({"0": torch.randn(64, 4)}, "data.safetensors")
     argv = ["inspect", *NET, "--checkpoint", "dead.safetensors", "--data", "data.safetensors"]
     assert main(argv) == 0
-    (hidden,) = re.findall(r"^hidden .*$", capsys.readouterr().out, re.MULTILINE)
-    assert hidden.split()[1:3] == ["12", "5"]
+    printed = capsys.readouterr().out
+    can_go, evidence = re.findall(r"^hidden(?: \*)? +(.*\d)$", printed, re.MULTILINE)
+    assert can_go.split()[:2] == ["12", "5"]
+    assert evidence.split()[0] == "5"
+    assert f"5 units can go now, each counted once, and {5 * (4 + 1 + 3)} of" in printed
 
 
 @pytest.mark.usefixtures("folder")

@@ -3,7 +3,7 @@
 import re
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from abscise._inspect import ACTIVATIONS, SCALES, Inspection, LayerInspection
@@ -57,6 +57,7 @@ def tables(printed: str) -> list[list[list[int]]]:
     return found
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.lists(layers(), min_size=1, max_size=5))
 def test_both_tables_add_up_to_their_totals(rows: list[LayerInspection]) -> None:
     named = [replace(row, layer=f"row{i}") for i, row in enumerate(rows)]
@@ -67,6 +68,7 @@ def test_both_tables_add_up_to_their_totals(rows: list[LayerInspection]) -> None
         assert [sum(column) for column in zip(*body, strict=True)] == total
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.lists(layers(), min_size=1, max_size=5))
 def test_no_line_of_an_inspection_is_wider_than_60_columns(rows: list[LayerInspection]) -> None:
     lines = plain(inspection_view(inspection(rows)), width=60).splitlines()
@@ -74,11 +76,13 @@ def test_no_line_of_an_inspection_is_wider_than_60_columns(rows: list[LayerInspe
     assert all("…" not in line for line in lines)
 
 
+@settings(max_examples=30, deadline=None)
 @given(layers(data=False))
 def test_without_data_nothing_is_said_about_activations(row: LayerInspection) -> None:
     assert "silent" not in plain(inspection_view(inspection([row], samples=None)))
 
 
+@settings(max_examples=30, deadline=None)
 @given(layers())
 def test_a_layer_without_a_norm_is_marked_and_the_mark_explained(row: LayerInspection) -> None:
     printed = plain(inspection_view(inspection([row])))

@@ -95,9 +95,9 @@ def _check_fingerprint(plan: Plan, model: nn.Module) -> None:
     found = fingerprint(model)
     if found != plan.fingerprint:
         message = (
-            f"the plan belongs to another architecture: its fingerprint is {plan.fingerprint[:12]}, "
-            f"that of {type(model).__name__} is {found[:12]}; build the model as it was when the plan "
-            "was made"
+            f"the plan belongs to another architecture: its fingerprint is "
+            f"{plan.fingerprint[:12]}, that of {type(model).__name__} is {found[:12]}; build the "
+            "model as it was when the plan was made"
         )
         raise PlanError(message)
 
@@ -114,9 +114,9 @@ def _proved(plan: Plan, analysis: Analysis, sites: Mapping[int, Site]) -> Decisi
         layer, index = unit_map(analysis).homes().get(int(alive[0]), ("?", -1))
         reason = analysis.labels.pins.get(int(alive[0]), "something downstream reads it")
         message = (
-            f"{len(alive)} of {len(plan.removals)} units of the plan are alive in this checkpoint, the "
-            f"first is {layer}[{index}] ({reason}); propose a plan from this checkpoint, or cut them "
-            "all the same with structure_only=True"
+            f"{len(alive)} of {len(plan.removals)} units of the plan are alive in this checkpoint, "
+            f"the first is {layer}[{index}] ({reason}); propose a plan from this checkpoint, or "
+            "cut them all the same with structure_only=True"
         )
         raise PlanError(message)
     return Decision(removed, live, carriers, {})
@@ -183,9 +183,7 @@ def _fold(analysis: Analysis, site: Site, channels: Tensor, decision: Decision) 
 
 
 def _carried(analysis: Analysis, site: Site, channels: Tensor, decision: Decision) -> Tensor:
-    """An addition to the reader's weight: the carrier's column takes the weighted sum (rule
-    R11).
-    """
+    """An addition to the reader's weight: the carrier's column takes the weighted sum (R11)."""
     c = site.contraction
     weight = analysis.constants.tensor(c.weight)
     assert weight is not None

@@ -1,5 +1,4 @@
-"""Sizes that torch's own modules keep beside their weights: module type -> parameter axis ->
-attribute.
+"""Sizes that torch's modules keep beside their weights: type -> parameter axis -> attribute.
 
 Adding a module type is one row. A module that is not listed keeps its attributes; rule R1 then
 finds out whether its forward depends on them.

@@ -27,7 +27,7 @@ from abscise.compaction._plan import (
 )
 from abscise.compaction._slices import small_units, writing_slices
 from abscise.graph import Analysis, unit_ids
-from abscise.graph.rules import channel_units
+from abscise.graph.rules import Contraction, channel_units
 
 Units = NDArray[np.bool_]
 NEAR_DEAD = 1e-3
@@ -42,8 +42,8 @@ def unit_map(analysis: Analysis, extra: Mapping[int, str] | None = None) -> Unit
         units = unit_ids(labels.roots, rows)
         written[units[units >= 0]] = True
         weight = program.values[analysis.contractions[position].weight].name
-        name = weight.rpartition(".")[0] if weight else program.steps[position].module
-        _ = layers.setdefault(name or "(model)", units)
+        layer = weight.rpartition(".")[0] if weight else program.steps[position].module
+        _ = layers.setdefault(layer or "(model)", units)
     axes: dict[Axis, NDArray[np.int64]] = {}
     for (value, dim), ids in labels.axes.items():
         name = program.values[value].name
@@ -153,68 +153,60 @@ def _grouped(analysis: Analysis, removed: Units) -> tuple[GroupedEdit, ...]:
 def _attributes(
     analysis: Analysis, model: nn.Module, edits: tuple[AxisEdit, ...], removed: Units
 ) -> tuple[Attribute, ...]:
-    found: dict[tuple[str, str], int] = {}
     owners = _owners(analysis)
+    found: dict[tuple[str, str], int] = {}
     for edit in edits:
-        for name in owners[edit.name]:
-            path, _, leaf = name.rpartition(".")
+        for path, leaf in owners[edit.name]:
             attribute = attribute_of(model.get_submodule(path), leaf, edit.axis)
             if attribute is not None:
                 found[path, attribute] = edit.size - len(edit.removed)
     for contraction in analysis.contractions.values():
         weight = analysis.program.values[contraction.weight].name
-        if weight is None:
-            continue
-        for name in owners[weight]:
-            path, _, leaf = name.rpartition(".")
+        for path, leaf in owners.get(weight or "", ()):
             module = model.get_submodule(path)
-            if leaf != "weight" or not isinstance(module, CONVOLUTIONS + TRANSPOSED):
-                continue
-            channels, outputs, groups = _conv_sizes(analysis, contraction, module, removed)
-            for attribute, value in (
-                ("in_channels", channels), ("out_channels", outputs), ("groups", groups),
-            ):  # fmt: skip
-                if getattr(module, attribute) != value:
-                    found[path, attribute] = value
-    return tuple(Attribute(path, name, value) for (path, name), value in sorted(found.items()))
+            if leaf == "weight" and isinstance(module, CONVOLUTIONS + TRANSPOSED):
+                sizes = _conv_sizes(analysis, contraction, removed)
+                found.update({(path, name): size for name, size in sizes.items()})
+    return tuple(
+        Attribute(path, name, value)
+        for (path, name), value in sorted(found.items())
+        if getattr(model.get_submodule(path), name) != value
+    )
 
 
-def _conv_sizes(
-    analysis: Analysis, contraction: object, module: nn.Module, removed: Units
-) -> tuple[int, int, int]:
-    """(in_channels, out_channels, groups) after the removal."""
-    from abscise.graph.rules import Contraction  # noqa: PLC0415
-
-    assert isinstance(contraction, Contraction)
-    c = contraction
+def _conv_sizes(analysis: Analysis, c: Contraction, removed: Units) -> dict[str, int]:
+    """The attributes of a convolution after the removal."""
     program = analysis.program
     units = channel_units(analysis.labels, program, c).numpy()
     channels = int((~removed[np.maximum(units, 0)] | (units < 0)).sum())
     axis = analysis.labels.axes.get((c.weight, c.out_axis))
     size = program.values[c.weight].shape[c.out_axis]
     outputs = size if axis is None else int((~removed[analysis.labels.roots[axis]]).sum())
-    if c.groups == 1:
-        return channels, outputs, 1
-    if len(units) == c.groups:  # depthwise
-        if c.transposed:
-            return channels, outputs * channels, channels
-        return channels, outputs, channels
     groups = c.groups
+    if groups > 1 and len(units) == groups:  # depthwise
+        groups = channels
+    elif groups > 1:
+        groups -= _groups_gone(analysis, c, removed)
+    if c.transposed:
+        outputs *= groups  # its weight is (inputs, outputs per group)
+    return {"in_channels": channels, "out_channels": outputs, "groups": groups}
+
+
+def _groups_gone(analysis: Analysis, c: Contraction, removed: Units) -> int:
+    """How many groups of a grouped convolution go whole."""
     for balance in analysis.labels.balances:
-        if balance.grouped and balance.inputs is not None:
-            step = analysis.contractions.get(balance.step)
-            if step is not None and step.weight == c.weight:
-                gone = [removed[analysis.labels.roots[row]].all() for row in balance.rows]
-                groups -= int(sum(gone))
-    del module
-    return channels, outputs * groups if c.transposed else outputs, groups
+        own = balance.grouped and analysis.contractions[balance.step].weight == c.weight
+        if own and balance.inputs is not None:
+            return sum(bool(removed[analysis.labels.roots[row]].all()) for row in balance.rows)
+    return 0
 
 
-def _owners(analysis: Analysis) -> dict[str, list[str]]:
-    """Name of a parameter -> all names that it is tied to, itself included."""
-    owners: dict[str, list[str]] = {}
+def _owners(analysis: Analysis) -> dict[str, list[tuple[str, str]]]:
+    """Name of a parameter -> (module, attribute) of all places that it is tied to."""
+    owners: dict[str, list[tuple[str, str]]] = {}
     for name, first in analysis.program.aliases.items():
-        owners.setdefault(first, []).append(name)
+        path, _, leaf = name.rpartition(".")
+        owners.setdefault(first, []).append((path, leaf))
     return owners
 
 

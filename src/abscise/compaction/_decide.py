@@ -15,6 +15,7 @@ from torch import Tensor
 
 from abscise.compaction._folding import CARRIER_RATIO, Site
 from abscise.graph import Analysis, Balance, LivenessPass, unit_ids
+from abscise.graph._compact import any_but
 from abscise.graph.rules import channel_units, dense_nonzero
 
 Units = NDArray[np.bool_]
@@ -61,9 +62,7 @@ def decide(analysis: Analysis, sites: Mapping[int, Site], keep: Units | None = N
 
 
 def folded_channels(analysis: Analysis, site: Site, removed: Units, live: LivenessPass) -> Tensor:
-    """Input channels of a site that go, hold a non-zero constant, and are read by a needed
-    output.
-    """
+    """Input channels that go, hold a non-zero constant, and are read by a needed output."""
     units = channel_units(analysis.labels, analysis.program, site.contraction)
     gone = torch.from_numpy(removed)[units.clamp(min=0)] & (units >= 0)
     return gone & site.foldable & _read(analysis, site, live)
@@ -78,10 +77,7 @@ def _read(analysis: Analysis, site: Site, live: LivenessPass) -> Tensor:
     nonzero = dense_nonzero(analysis.constants, c, size)
     if mask is None or nonzero is None:
         return torch.zeros(site.zero.shape, dtype=torch.bool)
-    for dim in range(mask.ndim):
-        if dim != c.out_dim:
-            mask = mask.any(dim, keepdim=True)
-    rows = mask.flatten().expand(size)
+    rows = any_but(mask, c.out_dim).expand(size)
     return nonzero[rows].any(0)
 
 

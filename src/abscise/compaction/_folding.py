@@ -104,34 +104,50 @@ def _before_zero_padding(analysis: Analysis, c: Contraction) -> tuple[Contractio
 
 def _target(analysis: Analysis, model: nn.Module, position: int, c: Contraction) -> tuple[str, str]:
     """What can take the constants of this reader: (kind, qualified name), ("", "") for nothing."""
-    program = analysis.program
-    weight = program.values[c.weight].name
-    users = program.consumers
+    weight = analysis.program.values[c.weight].name
+    found: tuple[str, str] | None = None
     if weight is None:
         return "", ""
     if c.padded:
-        return "carrier", weight
-    if c.bias is not None:
-        bias = program.values[c.bias].name
-        same = all(
-            (other := analysis.contractions.get(program.steps.index(step))) is not None
-            and other.weight == c.weight
-            for step in users[c.bias]
-        )
-        return ("bias", bias) if bias is not None and same else ("", "")
+        found = ("carrier", weight)
+    elif c.bias is not None:
+        found = _own_bias(analysis, c)
+    else:
+        found = _running_mean(analysis, position) or _new_bias(model, weight)
+    return found or ("", "")
+
+
+def _own_bias(analysis: Analysis, c: Contraction) -> tuple[str, str] | None:
+    """The bias, where only calls of this weight use it."""
+    program = analysis.program
+    assert c.bias is not None
+    name = program.values[c.bias].name
+    own = {position for position, o in analysis.contractions.items() if o.weight == c.weight}
+    users = {position for position, step in enumerate(program.steps) if c.bias in step.inputs}
+    return ("bias", name) if name is not None and users <= own else None
+
+
+def _running_mean(analysis: Analysis, position: int) -> tuple[str, str] | None:
+    """The running mean of the BatchNorm that is the only reader of the output."""
+    program = analysis.program
     output = program.steps[position].outputs[0]
-    readers = users.get(output, [])
-    if len(readers) == 1 and readers[0].op in BATCH_NORMS and output not in program.outputs:
-        mean = batch_norm_operands(readers[0])[3]
-        if mean is not None and not normalises_by_batch(readers[0]) and len(users[mean]) == 1:
-            name = program.values[mean].name
-            if name is not None:
-                return "running_mean", name
+    readers = program.consumers.get(output, [])
+    if len(readers) != 1 or readers[0].op not in BATCH_NORMS or output in program.outputs:
+        return None
+    mean = batch_norm_operands(readers[0])[3]
+    if mean is None or normalises_by_batch(readers[0]) or len(program.consumers[mean]) != 1:
+        return None
+    name = program.values[mean].name
+    return None if name is None else ("running_mean", name)
+
+
+def _new_bias(model: nn.Module, weight: str) -> tuple[str, str] | None:
+    """A bias for a module that was built without one."""
     owner, _, leaf = weight.rpartition(".")
     module = model.get_submodule(owner)
-    if leaf == "weight" and takes_bias(module) and getattr(module, "bias", 0) is None:
-        return "new_bias", f"{owner}.bias" if owner else "bias"
-    return "", ""
+    if leaf != "weight" or not takes_bias(module) or getattr(module, "bias", 0) is not None:
+        return None
+    return "new_bias", f"{owner}.bias" if owner else "bias"
 
 
 def _agree(analysis: Analysis, sites: Mapping[int, Site]) -> dict[int, Site]:

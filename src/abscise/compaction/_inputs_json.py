@@ -1,7 +1,6 @@
-"""Example inputs as JSON: shapes, dtypes and plain values, so that a plan can capture a model
-again.
-"""
+"""Example inputs as JSON (shapes, dtypes, plain values): a plan can capture a model again."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,20 +38,22 @@ def rebuild_inputs(description: Mapping[str, object], device: torch.device) -> I
 
 
 def _describe(tree: Any) -> dict[str, object]:
+    found: dict[str, object] | None = None
     if isinstance(tree, Tensor):
-        return {
-            "tensor": {"shape": list(tree.shape), "dtype": str(tree.dtype).removeprefix("torch.")}
-        }
-    if isinstance(tree, tuple):
-        return {"tuple": [_describe(item) for item in tree]}
-    if isinstance(tree, list):
-        return {"list": [_describe(item) for item in tree]}
-    if isinstance(tree, Mapping):
-        return {"dict": {str(key): _describe(item) for key, item in tree.items()}}
-    if tree is None or isinstance(tree, bool | int | float | str):
-        return {"value": tree}
-    message = f"a plan cannot describe an input of type {type(tree).__name__}; pass tensors or plain values"
-    raise PlanError(message)
+        dtype = str(tree.dtype).removeprefix("torch.")
+        found = {"tensor": {"shape": list(tree.shape), "dtype": dtype}}
+    elif isinstance(tree, tuple | list):
+        kind = "tuple" if isinstance(tree, tuple) else "list"
+        found = {kind: [_describe(item) for item in tree]}
+    elif isinstance(tree, Mapping):
+        found = {"dict": {str(key): _describe(item) for key, item in tree.items()}}
+    elif tree is None or isinstance(tree, bool | int | float | str):
+        found = {"value": tree}
+    if found is None:
+        kind = type(tree).__name__
+        message = f"a plan cannot describe an input of type {kind}; pass tensors or plain values"
+        raise PlanError(message)
+    return found
 
 
 def _rebuild(tree: Any, generator: torch.Generator, device: torch.device) -> Any:
@@ -74,21 +75,19 @@ def _rebuild(tree: Any, generator: torch.Generator, device: torch.device) -> Any
 
 
 def _rebuild_tensor(content: Any, generator: torch.Generator, device: torch.device) -> Tensor:
-    shape = content.get("shape") if isinstance(content, Mapping) else None
-    dtype = (
-        getattr(torch, str(content.get("dtype")), None) if isinstance(content, Mapping) else None
-    )
-    sizes_ok = isinstance(shape, list) and all(isinstance(n, int) and n >= 0 for n in shape)
-    if not sizes_ok or not isinstance(dtype, torch.dtype):
+    fields: Mapping[str, Any] = content if isinstance(content, Mapping) else {}
+    shape = fields.get("shape")
+    dtype = getattr(torch, str(fields.get("dtype")), None)
+    if (
+        not isinstance(shape, list)
+        or not all(isinstance(size, int) and size >= 0 for size in shape)
+        or not isinstance(dtype, torch.dtype)
+    ):
         message = f"the plan's inputs are malformed: {str(content)[:60]} is no tensor"
         raise PlanError(message)
-    count = 1
-    for size in shape:
-        count *= size
+    count = math.prod(shape)
     if count > _MAX_ELEMENTS:
-        message = (
-            f"the plan asks for an input of {count} elements; at most {_MAX_ELEMENTS} are allowed"
-        )
+        message = f"the plan asks for an input of {count} elements, at most {_MAX_ELEMENTS} can be"
         raise PlanError(message)
     if dtype.is_floating_point:
         return torch.randn(shape, generator=generator).to(device, dtype)

@@ -1,12 +1,12 @@
-"""Rule R1: the edited model, captured again, must be the old program with the removed units
-deleted.
+"""Rule R1: the edited model, captured again, is the old program without the removed units.
 
 Same operations in the same order, same arguments except sizes, and at every operation the labels
-of the
-old program without the removed ones: integers, no tolerance. What does not agree names the units
-that have to stay.
+of the old program without the removed ones: integers, no tolerance. What does not agree names the
+units that have to stay.
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +17,14 @@ from numpy.typing import NDArray
 from abscise.graph import Analysis, LabelPass, Program, Ref, Step, rules_of, unit_ids
 from abscise.graph._compact import compress
 from abscise.graph._movement import EXPANSIONS, RESHAPES
+from abscise.graph.rules import Rule
 
 Units = NDArray[np.bool_]
 Ids = NDArray[np.int64]
 
+_MAY_GET_BIAS = frozenset(
+    {"aten.conv1d.default", "aten.conv2d.default", "aten.conv3d.default", "aten.linear.default"}
+)
 _FACTORIES = ("aten.zeros.", "aten.ones.", "aten.full.", "aten.arange.", "aten.empty.", "aten.new_")
 _SIZES_AT = {
     "aten.split.Tensor": 1,
@@ -72,27 +76,31 @@ class _Comparison:
                 continue
             if new is None or new.op != old.op or len(new.outputs) != len(old.outputs):
                 self._fail(old, f"without them forward takes another path at {old.where}")
-                return self._found
-            if not self._same_arguments(old, new):
-                self._fail(old, f"an argument depends on their number in {old.where}")
-            before, pins = self._ctx.edge_count, self._ctx.pin_count
+                break
             self._ctx.position = position
-            rules[position].labels(self._ctx, new)
-            if not self._same_joins(before, pins):
-                self._fail(old, f"forward pairs other units without them in {old.where}")
-            for mine, theirs in zip(old.outputs, new.outputs, strict=True):
-                self._match[mine] = theirs
-                if not self._same_labels(mine, theirs):
-                    self._fail(old, f"forward fixes their number or order in {old.where}")
-                    if not self._repair(mine, theirs):
-                        return self._found
+            if not self._compare_step(old, new, rules[position]):
+                break
             position += 1
         return self._found
 
+    def _compare_step(self, old: Step, new: Step, rule: Rule) -> bool:
+        """Compare one step; False where nothing can be said of the steps behind it."""
+        if not self._same_arguments(old, new):
+            self._fail(old, f"an argument depends on their number in {old.where}")
+        edges, pins = self._ctx.edge_count, self._ctx.pin_count
+        rule.labels(self._ctx, new)
+        if not self._same_joins(edges, pins):
+            self._fail(old, f"forward pairs other units without them in {old.where}")
+        for mine, theirs in zip(old.outputs, new.outputs, strict=True):
+            self._match[mine] = theirs
+            if not self._same_labels(mine, theirs):
+                self._fail(old, f"forward fixes their number or order in {old.where}")
+                if not self._repair(mine, theirs):
+                    return False
+        return True
+
     def _cuts_nothing(self, old: Step) -> bool:
-        """A slice whose cut-off units are all gone takes everything: torch leaves such a step
-        out.
-        """
+        """A slice whose cut-off units are all gone takes everything: torch leaves it out."""
         if old.op != "aten.slice.Tensor":
             return False
         source, output = old.inputs[0], old.outputs[0]
@@ -154,50 +162,21 @@ class _Comparison:
         self._found.append(Mismatch(tuple(sorted(units)), reason))
 
     def _same_arguments(self, old: Step, new: Step) -> bool:
-        free = _SIZES_AT.get(old.op)
-        if old.op in RESHAPES | EXPANSIONS or old.op.startswith(_FACTORIES):
-            free = 1 if old.op in RESHAPES | EXPANSIONS else 0
-        if old.op in {
-            "aten.conv1d.default",
-            "aten.conv2d.default",
-            "aten.conv3d.default",
-            "aten.linear.default",
-        }:
-            # A reader may have got a new bias.
-            mine, theirs = (step.argument(2, "bias") for step in (old, new))
-            if mine is None and theirs is not None:
-                padded = (*old.args, None, None)[: max(len(old.args), 3)]
-                old = Step(old.op, (*padded[:2], theirs, *padded[3:]), old.kwargs, (), "", "")
-                return self._equal_tail(old, new, free)
-        return self._equal_tail(old, new, free)
-
-    def _equal_tail(self, old: Step, new: Step, free: int | None) -> bool:
-        if len(old.args) != len(new.args) or old.kwargs.keys() != new.kwargs.keys():
+        old_args = list(old.args)
+        if old.op in _MAY_GET_BIAS and new.argument(2, "bias") is not None:
+            # A reader may have got a new bias, which the old call had no place for.
+            old_args += [None] * (3 - len(old_args))
+            old_args[2] = new.args[2] if old_args[2] is None else old_args[2]
+        if len(old_args) != len(new.args) or old.kwargs.keys() != new.kwargs.keys():
             return False
-        pairs = list(enumerate(zip(old.args, new.args, strict=True)))
-        slots = [
-            self._equal(a, b, sizes=free is not None and place >= free and place - free < 1)
-            for place, (a, b) in pairs
-        ]
-        if old.op in RESHAPES:
-            slots = [self._equal(a, b, sizes=place >= 1) for place, (a, b) in pairs]
-        slots += [
-            self._equal(old.kwargs[name], new.kwargs[name], sizes=False) for name in old.kwargs
-        ]
-        return all(slots)
-
-    def _equal(self, old: Any, new: Any, *, sizes: bool) -> bool:
-        if isinstance(old, Ref) and isinstance(new, Ref):
-            return old == new or self._match.get(old.value) == new.value
-        if isinstance(old, tuple | list) and isinstance(new, tuple | list):
-            return len(old) == len(new) and all(
-                self._equal(a, b, sizes=sizes) for a, b in zip(old, new, strict=True)
-            )
-        if sizes and isinstance(old, int) and isinstance(new, int):
-            return True
-        if isinstance(old, float) and isinstance(new, float) and old != old:  # noqa: PLR0124 - NaN
-            return new != new  # noqa: PLR0124
-        return type(old) is type(new) and bool(old == new)
+        free = _free_arguments(old)
+        return all(
+            _equal(a, b, self._match, sizes=place in free)
+            for place, (a, b) in enumerate(zip(old_args, new.args, strict=True))
+        ) and all(
+            _equal(old.kwargs[name], new.kwargs[name], self._match, sizes=False)
+            for name in old.kwargs
+        )
 
     def _same_joins(self, edges: int, pins: int) -> bool:
         """New joins connect what was joined before; new pins hit what was pinned before."""
@@ -214,9 +193,7 @@ class _Comparison:
         )
 
     def _expected(self, value: int) -> tuple[list[Ids], tuple[int, ...]] | None:
-        """Unit ids of the old layers without the removed ones, and the shape; None if no
-        product.
-        """
+        """Unit ids of the old layers without the removed ones, and the shape; None: no product."""
         shape = list(self._old.values[value].shape)
         layers: list[Ids] = []
         for layer in self._labels.layers.get(value, ()):
@@ -272,6 +249,30 @@ class _Comparison:
             return False
         self._ctx.give(new, [torch.from_numpy(layer) for layer in expected[0]])
         return True
+
+
+def _free_arguments(step: Step) -> frozenset[int]:
+    """Positions of arguments that are sizes, which may change with the number of units."""
+    if step.op in RESHAPES:
+        return frozenset(range(1, len(step.args)))
+    if step.op in EXPANSIONS:
+        return frozenset({1})
+    if step.op.startswith(_FACTORIES):
+        return frozenset({0, 1})
+    return frozenset({_SIZES_AT[step.op]} if step.op in _SIZES_AT else ())
+
+
+def _equal(old: Any, new: Any, match: Mapping[int, int], *, sizes: bool) -> bool:
+    """Equal arguments: references to matching values, equal numbers unless they are `sizes`."""
+    if isinstance(old, Ref) and isinstance(new, Ref):
+        return old == new or match.get(old.value) == new.value
+    if isinstance(old, tuple | list) and isinstance(new, tuple | list):
+        pairs = zip(old, new, strict=False)
+        return len(old) == len(new) and all(_equal(a, b, match, sizes=sizes) for a, b in pairs)
+    if isinstance(old, int) and isinstance(new, int):
+        return sizes or old == new
+    both_nan = isinstance(old, float) and isinstance(new, float) and math.isnan(old + new)
+    return both_nan or (type(old) is type(new) and bool(old == new))
 
 
 def _lone_units(analysis: Analysis, removed: Units) -> frozenset[int]:

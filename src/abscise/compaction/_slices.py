@@ -95,7 +95,7 @@ def writing_slices(analysis: Analysis) -> tuple[WritingSlice, ...]:
 def small_units(
     slices: tuple[WritingSlice, ...], threshold: float, count: int
 ) -> NDArray[np.bool_]:
-    """Unit id -> is every layer that writes it below `threshold` there? (`count` ids in all)"""
+    """Unit id (of `count`) -> is every layer that writes it below `threshold` there?"""
     small = np.zeros(count, dtype=bool)
     large = np.zeros(count, dtype=bool)
     for item in slices:

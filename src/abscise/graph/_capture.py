@@ -1,8 +1,8 @@
 """Capture: from an `nn.Module` and example inputs to a `Program`, by `torch.export`.
 
 The graph is the high-level one (`flatten`, `chunk`, `batch_norm` stay whole), captured with a free
-batch size where the model allows it. In-place operations are made functional in `_functional`; where
-that is not plainly right, torch's own decomposition pass does it.
+batch size where the model allows it. In-place operations are made functional in `_functional`;
+where that is not plainly right, torch's own decomposition pass does it.
 """
 
 import contextlib

@@ -4,7 +4,7 @@ A compact tensor has the rank of its value; each of its sizes is 1 or the value'
 constants and liveness are all kept so, which is what makes the passes fast.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -40,9 +40,23 @@ def any_to(mask: Tensor, shape: Sequence[int]) -> Tensor:
     return mask
 
 
-def along(tensor: Tensor, dim: int) -> tuple[int, ...]:
-    """The shape of a compact tensor that varies along `dim` only."""
-    return tuple(size if place == dim else 1 for place, size in enumerate(tensor.shape))
+def any_along(mask: Tensor, dims: Iterable[int]) -> Tensor:
+    """Reduce by `any` over some dimensions, which stay with size 1."""
+    for dim in dims:
+        mask = mask.any(dim, keepdim=True)
+    return mask
+
+
+def any_but(mask: Tensor, dim: int) -> Tensor:
+    """Reduce by `any` over all dimensions but `dim`; a vector."""
+    return any_along(mask, (place for place in range(mask.ndim) if place != dim)).flatten()
+
+
+def unsqueezed(mask: Tensor, dims: Iterable[int]) -> Tensor:
+    """Put dimensions of size 1 back where a reduction took them away."""
+    for dim in sorted(dims):
+        mask = mask.unsqueeze(dim)
+    return mask
 
 
 def vector(tensor: Tensor, dim: int, size: int) -> Tensor:

@@ -20,9 +20,7 @@ UNKNOWN, FIXED, CONSTANT = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Compact tensors: the state of each element (int8) and its value (float64, 0 where
-    unknown).
-    """
+    """Compact tensors: the state of each element (int8), its value (float64, 0 if unknown)."""
 
     kind: Tensor
     value: Tensor
@@ -88,8 +86,7 @@ class ConstantPass:
 
 
 def channel_view(known: Known, dim: int, size: int) -> tuple[Tensor, Tensor]:
-    """Along `dim`: the state of each index, and its value; a value that varies elsewhere is
-    UNKNOWN.
+    """Along `dim`: state and value of each index; a value that varies elsewhere is UNKNOWN.
 
     Returns:
         kind: int8 vector of `size`; value: float64 vector of `size`, 0 where the kind is UNKNOWN.

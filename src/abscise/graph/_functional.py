@@ -136,7 +136,8 @@ class _Builder:
         target = node.target
         if target is operator.getitem:
             source = self._env[node.args[0]]  # type: ignore[index]
-            self._env[node] = source[node.args[1]] if isinstance(source, tuple) else None
+            place: Any = node.args[1]
+            self._env[node] = source[place] if isinstance(source, tuple) else None
             return
         if not isinstance(node.meta.get("val"), Tensor | tuple | list):
             self._env[node] = self._number(node)
@@ -255,9 +256,7 @@ class _Builder:
 
 
 def operation(name: str) -> Any:
-    """The torch operation of an op name such as "aten.relu.default", or None where there is
-    none.
-    """
+    """The torch operation of a name such as "aten.relu.default"; None where there is none."""
     parts = name.split(".")
     packet = getattr(getattr(torch.ops, parts[0]), parts[1], None)
     return getattr(packet, parts[2], None) if packet is not None else None

@@ -60,13 +60,6 @@ _LAST_THREE = frozenset(
     f"aten.{name}.default" for name in ("pixel_shuffle", "pixel_unshuffle", "channel_shuffle")
 )
 _DIM_LISTS = {"aten.flip.default": 1, "aten.roll.default": 2}
-PARTS = frozenset(
-    {
-        "aten.split.Tensor", "aten.split.sizes", "aten.split_with_sizes.default",
-        "aten.chunk.default", "aten.unbind.int",
-    }
-)  # fmt: skip
-
 MOVEMENTS = (
     RESHAPES | EXPANSIONS | IDENTITIES | PADS | JOINS | _PERMUTES | _LAST_THREE
     | frozenset(_DIM_ARGUMENT) | frozenset(_DIM_LISTS)
@@ -78,7 +71,7 @@ def is_movement(program: Program, step: Step) -> bool:
     """Is the step on the allow-list, with indices (if any) that do not depend on the inputs?"""
     if step.op not in MOVEMENTS:
         return False
-    if step.op in PADS and not _plain_pad(program, step):
+    if step.op in PADS and not _plain_pad(step):
         return False
     if step.op == "aten.index.Tensor" and touched_dims(program, step) is None:
         return False
@@ -87,12 +80,10 @@ def is_movement(program: Program, step: Step) -> bool:
 
 def index_values(step: Step) -> tuple[int, ...]:
     """Values that say where elements come from, rather than being moved."""
-    if step.op in {"aten.index_select.default"}:
+    if step.op == "aten.index_select.default":
         return (step.args[2].value,)
     if step.op == "aten.index.Tensor":
         return tuple(item.value for item in step.args[1] if isinstance(item, Ref))
-    if step.op in {"aten.view_as.default", "aten.reshape_as.default", "aten.expand_as.default"}:
-        return ()
     return ()
 
 
@@ -106,22 +97,23 @@ def moved_values(step: Step) -> tuple[int, ...]:
 def touched_dims(program: Program, step: Step) -> tuple[int, ...] | None:
     """Input dimensions whose full size the operation needs; None where all are needed."""
     rank = len(program.values[moved_values(step)[0]].shape)
-    if step.op in _PERMUTES:
-        return ()
     if step.op in _DIM_ARGUMENT:
         dim = step.argument(_DIM_ARGUMENT[step.op], "dim", _DEFAULT_DIM.get(step.op, 0))
-        return None if dim is None else (dim % rank,)
-    if step.op in _DIM_LISTS:
-        dims = step.argument(_DIM_LISTS[step.op], "dims", ())
-        return tuple(dim % rank for dim in dims) if dims else None
-    if step.op in _LAST_THREE:
-        return (rank - 3, rank - 2, rank - 1)
-    if step.op in PADS:
-        return tuple(range(rank - len(step.args[1]) // 2, rank))
-    if step.op == "aten.index.Tensor":
-        indexed = [dim for dim, item in enumerate(step.args[1]) if item is not None]
-        return (indexed[0],) if len(indexed) == 1 else None
-    return None
+        dims: tuple[int, ...] | None = None if dim is None else (dim,)
+    elif step.op in _DIM_LISTS:
+        dims = tuple(step.argument(_DIM_LISTS[step.op], "dims", ())) or None
+    elif step.op in PADS:
+        dims = tuple(range(rank - len(step.args[1]) // 2, rank))
+    elif step.op == "aten.index.Tensor":
+        indexed = tuple(dim for dim, item in enumerate(step.args[1]) if item is not None)
+        dims = indexed if len(indexed) == 1 else None
+    else:
+        fixed: dict[str, tuple[int, ...]] = {
+            **dict.fromkeys(_PERMUTES, ()),
+            **dict.fromkeys(_LAST_THREE, (-3, -2, -1)),
+        }
+        dims = fixed.get(step.op)
+    return None if dims is None else tuple(dim % rank for dim in dims)
 
 
 def move(program: Program, step: Step, tensors: list[Tensor], fill: float) -> list[Tensor]:
@@ -133,19 +125,18 @@ def move(program: Program, step: Step, tensors: list[Tensor], fill: float) -> li
     after = program.values[step.outputs[0]].shape
     if step.op in IDENTITIES:
         return tensors
+    single: Tensor | None = None
     if step.op in RESHAPES:
-        return [reshape_compact(tensors[0], shapes[0], after)]
-    if step.op in EXPANSIONS:
-        return [align(tensors[0], len(after))]
-    if step.op in JOINS:
-        return [_join(step, tensors, shapes)]
-    if step.op in PADS:
-        return [_pad(step, tensors[0], shapes[0], fill)]
-    touched = touched_dims(program, step)
-    tensor = tensors[0]
-    if touched and step.op not in PARTS and all(tensor.shape[dim] == 1 for dim in touched):
-        pass  # the result does not vary there either, but its rank may change: run it all the same
-    full = _expand(tensor, shapes[0], touched)
+        single = reshape_compact(tensors[0], shapes[0], after)
+    elif step.op in EXPANSIONS:
+        single = align(tensors[0], len(after))
+    elif step.op in JOINS:
+        single = _join(step, tensors, shapes)
+    elif step.op in PADS:
+        single = _pad(step, tensors[0], shapes[0], fill)
+    if single is not None:
+        return [single]
+    full = _expand(tensors[0], shapes[0], touched_dims(program, step))
     result = _function(program, step)(full)
     outputs = list(result) if isinstance(result, tuple | list) else [result]
     return [compress(output) for output in outputs]
@@ -158,16 +149,18 @@ def move_back(
     values = moved_values(step)
     shapes = [program.values[value].shape for value in values]
     first = next(mask for mask in needed if mask is not None)
-    if step.op in IDENTITIES:
-        return [(values[0], first)]
-    if step.op in RESHAPES:
-        after = program.values[step.outputs[0]].shape
-        return [(values[0], reshape_compact(first, after, shapes[0]))]
-    if step.op in EXPANSIONS:
-        return [(values[0], any_to(first, shapes[0]))]
     if step.op in JOINS:
         return _join_back(step, first, values, shapes)
-    return [(values[0], _pull_back(program, step, needed, shapes[0]))]
+    if step.op in IDENTITIES:
+        result = first
+    elif step.op in RESHAPES:
+        after = program.values[step.outputs[0]].shape
+        result = reshape_compact(first, after, shapes[0])
+    elif step.op in EXPANSIONS:
+        result = any_to(first, shapes[0])
+    else:
+        result = _pull_back(program, step, needed, shapes[0])
+    return [(values[0], result)]
 
 
 def _expand(tensor: Tensor, shape: tuple[int, ...], touched: tuple[int, ...] | None) -> Tensor:
@@ -191,8 +184,6 @@ def _function(program: Program, step: Step) -> Callable[[Tensor], Any]:
 
     rest = resolve(step.args[1:])
     kwargs = {name: resolve(value) for name, value in step.kwargs.items()}
-    if step.op == "aten.slice.Tensor":
-        return lambda tensor: packet(tensor, *rest, **kwargs)
     return lambda tensor: packet(tensor, *rest, **kwargs)
 
 
@@ -232,8 +223,7 @@ def _join_back(
     return found
 
 
-def _plain_pad(program: Program, step: Step) -> bool:
-    del program
+def _plain_pad(step: Step) -> bool:
     mode = step.argument(2, "mode", "constant") if step.op == "aten.pad.default" else "constant"
     return mode == "constant" and all(width >= 0 for width in step.args[1])
 

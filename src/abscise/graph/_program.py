@@ -82,9 +82,7 @@ class Program:
 
     @property
     def static(self) -> frozenset[int]:
-        """Values that do not depend on the inputs: parameters, buffers, and what is made of
-        them.
-        """
+        """Values that do not depend on the inputs: parameters, buffers, what is made of them."""
         found = {value for value, entry in enumerate(self.values) if entry.data is not None}
         for step in self.steps:
             if step.inputs and found.issuperset(step.inputs):

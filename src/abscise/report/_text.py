@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import re
 from collections.abc import Iterator
 
 from rich import box
@@ -15,6 +16,8 @@ from abscise.compaction import LayerSummary, Plan
 from abscise.report._data import Comparison, Report, reasons, total
 
 UNKNOWN = "-"
+# A reason ends with "(file.py:12 the source line)"; a table has room for the place only.
+_LINE_OF_CODE = re.compile(r"\((\S+:\d+) .*\)$")
 
 
 def text(report: Report, *, width: int = 80) -> str:
@@ -114,7 +117,7 @@ def _table(first: str, *numbers: str) -> Table:
 def _layer_cells(row: LayerSummary) -> Iterator[str]:
     yield row.layer
     yield from (f"{count:,}" for count in (row.units, row.removed, row.pinned))
-    yield "; ".join(row.reasons)
+    yield "; ".join(_LINE_OF_CODE.sub(r"(\1)", why) for why in row.reasons)
 
 
 def _comparison_cells(row: Comparison) -> Iterator[str]:

@@ -3,15 +3,14 @@
 from abscise.graph._movement import is_movement
 from abscise.graph._program import Program, Step
 from abscise.graph.rules._base import Rule, Unknown
-from abscise.graph.rules._contraction import (
+from abscise.graph.rules._contract import (
     Contract,
-    Contraction,
     channel_units,
-    contraction_of,
     dense_nonzero,
     kernel_sums,
     vector_or_none,
 )
+from abscise.graph.rules._contraction import Contraction, contraction_of
 from abscise.graph.rules._elementwise import Elementwise, is_elementwise
 from abscise.graph.rules._moving import BorderPad, Identity, Movement, is_border_pad
 from abscise.graph.rules._norm import (
@@ -33,24 +32,19 @@ _CASTS = frozenset(
 
 def rule_of(program: Program, step: Step, static: frozenset[int]) -> Rule:
     """The rule of a step; `Unknown` where there is none. `static` is `program.static`."""
-    if step.op in BATCH_NORMS:
-        return BatchNorm()
     contraction = contraction_of(program, step, static)
     if contraction is not None:
         return Contract(contraction)
-    if is_movement(program, step):
-        return Movement()
-    if is_border_pad(step):
-        return BorderPad()
-    if is_elementwise(step):
-        return Elementwise()
-    if is_pool(step):
-        return Pool()
-    if is_reduction(step):
-        return Reduction()
-    if step.op in _CASTS:
-        return Identity()
-    return Unknown()
+    table: tuple[tuple[bool, Rule], ...] = (
+        (step.op in BATCH_NORMS, BatchNorm()),
+        (is_movement(program, step), Movement()),
+        (is_border_pad(step), BorderPad()),
+        (is_elementwise(step), Elementwise()),
+        (is_pool(step), Pool()),
+        (is_reduction(step), Reduction()),
+        (step.op in _CASTS, Identity()),
+    )
+    return next((rule for applies, rule in table if applies), Unknown())
 
 
 __all__ = [

@@ -18,18 +18,19 @@ from abscise.graph._program import Ref, Step
 # Finite for every finite input (as long as nothing overflows): a kept element that nobody reads may
 # hold any finite number without harm.
 _TOTAL = """
-relu relu6 leaky_relu elu celu selu gelu silu mish softplus sigmoid tanh hardsigmoid hardswish hardtanh
-hardshrink softshrink tanhshrink threshold log_sigmoid softsign rrelu prelu neg abs sign sin cos atan
-erf floor ceil round trunc frac clamp clamp_min clamp_max square logical_not bitwise_not positive
-nan_to_num
+relu relu6 leaky_relu elu celu selu gelu silu mish softplus sigmoid tanh hardsigmoid hardswish
+hardtanh hardshrink softshrink tanhshrink threshold log_sigmoid softsign rrelu prelu neg abs sign
+sin cos atan erf floor ceil round trunc frac clamp clamp_min clamp_max square logical_not
+bitwise_not positive nan_to_num
 """
 _BINARY = """
-add sub rsub mul multiply maximum minimum where eq ne lt le gt ge logical_and logical_or lerp addcmul
+add sub rsub mul multiply maximum minimum where eq ne lt le gt ge logical_and logical_or lerp
+addcmul
 """
 # A number can become infinite or NaN here: what stays must keep its value (liveness reads it).
 _PARTIAL = """
-exp expm1 log log2 log10 log1p sqrt rsqrt reciprocal pow div true_divide divide tan asin acos sinh cosh
-atanh float_power addcdiv fmod remainder atan2 xlogy exp2 erfinv logit
+exp expm1 log log2 log10 log1p sqrt rsqrt reciprocal pow div true_divide divide tan asin acos sinh
+cosh atanh float_power addcdiv fmod remainder atan2 xlogy exp2 erfinv logit
 """
 TOTAL = frozenset(f"aten.{name}" for name in (_TOTAL + " " + _BINARY).split())
 PARTIAL = frozenset(f"aten.{name}" for name in _PARTIAL.split())
@@ -64,8 +65,8 @@ class Elementwise:
         if not enough or not entry.dtype.is_floating_point:
             return
         rank = len(entry.shape)
-        kinds = [_aligned(ctx, step, i, k and k.kind, rank) for i, k in enumerate(found)]
-        values = [_aligned(ctx, step, i, k and k.value, rank) for i, k in enumerate(found)]
+        kinds = [_aligned(ctx, step, i, k.kind if k else None, rank) for i, k in enumerate(found)]
+        values = [_aligned(ctx, step, i, k.value if k else None, rank) for i, k in enumerate(found)]
         kind = kinds[0]
         for other in kinds[1:]:
             kind = torch.minimum(kind, other)

@@ -42,21 +42,22 @@ class Movement:
         sources = [ctx.known(value) for value in moved_values(step)]
         if all(known is None for known in sources):
             return
-        kinds, values = [], []
+        kinds: list[Tensor] = []
+        contents: list[Tensor] = []
         for known, value in zip(sources, moved_values(step), strict=True):
             rank = len(ctx.program.values[value].shape)
             kinds.append(known.kind if known else torch.zeros([1] * rank, dtype=torch.int8))
-            values.append(known.value if known else torch.zeros([1] * rank, dtype=torch.float64))
+            contents.append(known.value if known else torch.zeros([1] * rank, dtype=torch.float64))
         if step.op in PADS:
-            _pad_constants(ctx, step, kinds[0], values[0])
+            _pad_constants(ctx, step, kinds[0], contents[0])
             return
         moved = zip(
             move(ctx.program, step, kinds, UNKNOWN),
-            move(ctx.program, step, values, 0.0),
+            move(ctx.program, step, contents, 0.0),
             strict=True,
         )
-        for output, (kind, value) in zip(step.outputs, moved, strict=True):
-            ctx.give(output, kind, value)
+        for output, (kind, content) in zip(step.outputs, moved, strict=True):
+            ctx.give(output, kind, content)
 
     def liveness(self, ctx: LivenessPass, step: Step, needed: list[Tensor | None]) -> None:
         for value in index_values(step):
@@ -148,9 +149,8 @@ def _joined_layers(ctx: LabelPass, step: Step) -> Layers:
     for value, shape in zip(values, shapes, strict=True):
         layers = ctx.layers(value)
         if stacked:
-            layers = tuple(layer.unsqueeze(dim) for layer in layers)
-            shape = (*shape[:dim], 1, *shape[dim:])
-            across.append((layers, shape))
+            spread = tuple(layer.unsqueeze(dim) for layer in layers)
+            across.append((spread, (*shape[:dim], 1, *shape[dim:])))
             continue
         own = [t for t in layers if dim in varying(t) or (not varying(t) and shape[dim] == 1)]
         for extra in own[1:]:
@@ -189,9 +189,7 @@ def _balance(ctx: LabelPass, step: Step) -> None:
 
 
 def _pad_constants(ctx: ConstantPass, step: Step, kind: Tensor, value: Tensor) -> None:
-    """A constant that equals the padding stays one; any other becomes fixed. Unknown stays
-    unknown.
-    """
+    """A constant that equals the padding stays one; another becomes fixed; unknown stays so."""
     fill = pad_value(step)
     rank = kind.ndim
     widths = step.args[1]

@@ -23,9 +23,10 @@ class BatchNorm:
         channels: Tensor | None = None
         for layer in ctx.layers(x):
             if 1 in varying(layer):
-                layer = ctx.flatten_to(layer, 1, f"unevenly normalised by {step.where}")
-                channels = layer
-            layers.append(layer)
+                channels = ctx.flatten_to(layer, 1, f"unevenly normalised by {step.where}")
+                layers.append(channels)
+            else:
+                layers.append(layer)
         for parameter in parameters:
             for own in ctx.layers(parameter) if parameter is not None else ():
                 shaped = unvector(own, 1, len(ctx.program.values[x].shape))
@@ -92,7 +93,7 @@ def _operands(step: Step) -> tuple[int, int | None, int | None, int | None, int 
 
 
 def _by_batch(step: Step) -> bool:
-    return step.op == "aten.batch_norm.default" and bool(step.argument(5, "training", False))
+    return step.op == "aten.batch_norm.default" and bool(step.argument(5, "training"))
 
 
 def _eps(step: Step) -> float:

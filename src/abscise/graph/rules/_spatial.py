@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from abscise.graph._compact import align, varying
+from abscise.graph._compact import align, any_along, unsqueezed, varying
 from abscise.graph._constants import CONSTANT, FIXED, UNKNOWN, ConstantPass
 from abscise.graph._functional import operation
 from abscise.graph._labels import LabelPass
@@ -103,11 +103,10 @@ class Pool:
     def liveness(self, ctx: LivenessPass, step: Step, needed: list[Tensor | None]) -> None:
         x = step.inputs[0]
         rank = len(ctx.program.values[x].shape)
+        spatial = range(rank - _RANKS[step.op], rank)
         for mask in needed:
             if mask is not None:
-                for dim in range(rank - _RANKS[step.op], rank):
-                    mask = mask.any(dim, keepdim=True)
-                ctx.need(x, mask)
+                ctx.need(x, any_along(mask, spatial))
 
 
 class Reduction:
@@ -153,21 +152,17 @@ class Reduction:
         x = step.inputs[0]
         shape = ctx.program.values[x].shape
         reduced = _dims(ctx.program, step)
+        keeps = _keeps_rank(ctx.program, step)
+        known = ctx.constants.known(x)
         for mask in needed:
             if mask is None:
                 continue
-            if _keeps_rank(ctx.program, step):
-                for dim in reduced:
-                    mask = mask.any(dim, keepdim=True)
-            else:
-                for dim in sorted(reduced):
-                    mask = mask.unsqueeze(dim)
-            mask = align(mask, len(shape))
-            known = ctx.constants.known(x)
+            wide = any_along(mask, reduced) if keeps else unsqueezed(mask, reduced)
+            wide = align(wide, len(shape))
             if _lets_zeros_go(step) and known is not None:
                 zero = (known.kind == CONSTANT) & (known.value == 0)
-                mask = mask & ~(zero & ~ctx.staying(x))
-            ctx.need(x, mask)
+                wide = wide & ~(zero & ~ctx.staying(x))
+            ctx.need(x, wide)
 
 
 def _lets_zeros_go(step: Step) -> bool:
@@ -183,7 +178,7 @@ def _preserves_constants(step: Step) -> bool:
         padded = any(padding) if isinstance(padding, list | tuple) else bool(padding)
         divisor = step.argument(6, "divisor_override") if "1d" not in step.op else None
         return (
-            not (padded and bool(step.argument(5, "count_include_pad", True))) and divisor is None
+            not (padded and step.argument(5, "count_include_pad") is not False) and divisor is None
         )
     return True
 
