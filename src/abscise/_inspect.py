@@ -31,7 +31,8 @@ class LayerInspection:
         scaled: Is `small` about the scale of a BatchNorm?
         silent: threshold -> units whose |activation| stays at or below it on all the data.
         subnormal: Subnormal numbers among its weights: they slow CPUs down.
-        saves: Parameters of the model that go with its removable units.
+        saves: Parameters of this layer and its norm that go: rows of its own removable units, and
+            columns that read removable units of other layers.
     """
 
     layer: str
@@ -144,7 +145,7 @@ def _layer(
 
 
 def _saves(model: nn.Module, plan: Plan, slices: list[WritingSlice]) -> dict[str, int]:
-    """Layer -> parameters that go: its own, and those of norms that belong to its units."""
+    """Layer -> parameters of it, and of norms that belong to its units, that go."""
     parameters = dict(model.named_parameters())
     masks: dict[str, list[tuple[int, int]]] = {}
     for edit in plan.edits:

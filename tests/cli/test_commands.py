@@ -161,3 +161,37 @@ def test_explain_says_why_a_unit_stays_or_goes(capsys: pytest.CaptureFixture[str
     argv[2:4] = ["out", "0"]
     assert main(argv) == 0
     assert "output" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_is_not_proven_is_not_saved(capsys: pytest.CaptureFixture[str]) -> None:
+    blind = weights(0.0)
+    blind["out.weight"].zero_()  # the same output for every input: no error could be seen
+    save_file(blind, "blind.safetensors")
+    assert main(["compact", *NET, "--checkpoint", "blind.safetensors", "--out", "small"]) == 1
+    assert "INCONCLUSIVE" in capsys.readouterr().out
+    assert not Path("small").exists()
+
+
+@pytest.mark.parametrize("name", ["0", "x"])
+@pytest.mark.usefixtures("folder")
+def test_inputs_of_a_file_are_positional_by_number_and_keywords_by_name(name: str) -> None:
+    save_file({name: torch.randn(8, 4)}, "inputs.safetensors")
+    assert main(["measure", *NET[:4], "--inputs", "inputs.safetensors"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "code", "words"),
+    [
+        ("1", "inputs.safetensors", 2, "without gaps"),
+        ("y", "inputs.safetensors", 1, "y"),
+        ("0", "inputs.npz", 2, "must be a .safetensors file"),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_a_file_that_does_not_fit_forward_is_refused(
+    name: str, file: str, code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_file({name: torch.randn(8, 4)}, file)
+    assert main(["measure", *NET[:4], "--inputs", file]) == code
+    assert words in capsys.readouterr().err

@@ -103,6 +103,23 @@ def test_a_depthwise_convolution_joins_its_input_and_output() -> None:
     assert result.model.get_submodule("dw").groups == 4
 
 
+def test_a_depthwise_convolution_of_which_one_channel_is_left_is_cut_to_it() -> None:
+    model = depthwise(1)
+    unread_(model.out, 0, 1, 2, 3)
+    result = checked(model)
+    assert result.removed("a") == result.removed("dw") == {0, 1, 2, 3}
+    assert result.model.get_submodule("dw").groups == 1
+
+
+def test_a_grouped_convolution_of_which_one_group_is_left_is_cut_to_it() -> None:
+    model = grouped(3, 9, 6)
+    unread_(model.out, 0, 1, 4, 5)
+    silent_(model.a, 0, 1, 2, 6, 7, 8)
+    result = checked(model)
+    assert result.removed("a") == {0, 1, 2, 6, 7, 8}
+    assert result.removed("mid") == {0, 1, 4, 5}
+
+
 def test_a_zero_depthwise_kernel_kills_what_it_reads() -> None:
     model = depthwise(1)
     silent_(model.dw, 0, 4)

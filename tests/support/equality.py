@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from support.oracle import is_constant, is_read
+from support.oracle import is_constant, is_read, unit_axis
 
 TOLERANCE = 1e-10
 CONCLUSIVE = 1e-3
@@ -85,24 +85,40 @@ def assert_twin_fails(dense: nn.Module, compacted: nn.Module, *batches: Any, see
 
 
 def wrong_twins(model: nn.Module, batch: Any, seed: int) -> Iterator[nn.Module]:
-    """Copies of `model` in each of which one live hidden unit is zero, in random order."""
-    candidates = [
-        (name, index) for name, module in writers(model)[:-1] for index in range(unit_count(module))
-    ]
-    Random(seed).shuffle(candidates)
-    for name, index in candidates:
+    """Copies of `model` in each of which one live unit is zero: hidden ones first, at random."""
+    layers = [(name, width(module)) for name, module in writers(model)]
+    hidden = [(name, index) for name, count in layers[:-1] for index in range(count)]
+    Random(seed).shuffle(hidden)
+    last = [(name, index) for name, count in layers[-1:] for index in range(count)]
+    for name, index in hidden + last:
         if is_read(model, batch, name, index) and not is_constant(model, batch, name, index):
             twin = copy.deepcopy(model)
-            zero_unit_(twin.get_submodule(name), index)
+            silence_(twin.get_submodule(name), index)
+            yield twin
+    for name, parameter in model.named_parameters():
+        if not layers:  # no layers: the forward works on parameters of its own
+            twin = copy.deepcopy(model)
+            with torch.no_grad():
+                _ = twin.get_parameter(name)[parameter.shape[0] // 2].zero_()
             yield twin
 
 
-def zero_unit_(writer: nn.Module, index: int) -> None:
-    """Set one output of a convolution or linear layer to exactly zero."""
-    with torch.no_grad():
-        for name, parameter in writer.named_parameters(recurse=False):
-            rows = unit_rows(writer) if name == "weight" else parameter
-            _ = rows[index].zero_()
+def silence_(writer: nn.Module, index: int) -> None:
+    """From now on, unit `index` of the output of `writer` is zero."""
+
+    def zero(_module: nn.Module, _arguments: Any, output: Tensor) -> Tensor:
+        output = output.clone()
+        _ = output.select(unit_axis(output), index).zero_()
+        return output
+
+    _ = writer.register_forward_hook(zero)
+
+
+def width(writer: nn.Module) -> int:
+    """How many units a convolution or linear layer makes, by its own account."""
+    count = writer.out_features if isinstance(writer, nn.Linear) else writer.out_channels
+    assert isinstance(count, int)
+    return count
 
 
 WRITERS = (

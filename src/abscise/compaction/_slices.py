@@ -95,7 +95,7 @@ def writing_slices(analysis: Analysis) -> tuple[WritingSlice, ...]:
 def small_units(
     slices: tuple[WritingSlice, ...], threshold: float, count: int
 ) -> NDArray[np.bool_]:
-    """Unit id (of `count`) -> is every layer that writes it below `threshold` there?"""
+    """Unit id (of `count`) -> is it below `threshold` in every layer, but not exactly 0 in all?"""
     small = np.zeros(count, dtype=bool)
     large = np.zeros(count, dtype=bool)
     for item in slices:
@@ -103,7 +103,7 @@ def small_units(
             continue
         valid = item.units >= 0
         below = (item.magnitude < threshold).numpy()
-        small[item.units[valid & below]] = True
+        small[item.units[valid & below & (item.magnitude > 0).numpy()]] = True
         large[item.units[valid & ~below]] = True
     return small & ~large
 

@@ -6,6 +6,8 @@ where that is not plainly right, torch's own decomposition pass does it.
 """
 
 import contextlib
+import io
+import logging
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -38,7 +40,7 @@ def capture(model: nn.Module, inputs: Inputs, *, check: bool = True) -> Program:
     _refuse_other_device(model, inputs)
     with eval_mode(model), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with quiet_hooks(model, tuple(inputs.args), inputs.kwargs):
+        with quiet_hooks(model, tuple(inputs.args), inputs.kwargs), _quiet_torch():
             exported = _export(model, inputs)
         try:
             return build_program(model, exported)
@@ -64,6 +66,19 @@ def eval_mode(*models: nn.Module) -> Iterator[None]:
         finally:
             for module, training in modes:
                 module.training = training
+
+
+@contextlib.contextmanager
+def _quiet_torch() -> Iterator[None]:
+    """A capture that fails prints whole graphs and tracebacks; our error says it in one line."""
+    logger = logging.getLogger("torch")
+    level = logger.level
+    with contextlib.redirect_stderr(io.StringIO()):
+        try:
+            logger.setLevel(logging.CRITICAL)
+            yield
+        finally:
+            logger.setLevel(level)
 
 
 def _export(model: nn.Module, inputs: Inputs) -> torch.export.ExportedProgram:
