@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -92,8 +91,9 @@ def build_plan(
     homes = units.homes()
     edits = _edits(analysis, removed)
     grouped = _grouped(analysis, removed)
+    constant = _constant_units(analysis, decision, sites)
     removals = tuple(
-        Removal(unit, *homes[unit], why=_why(analysis, decision, sites, unit))
+        Removal(unit, *homes[unit], why="constant" if unit in constant else "unread")
         for unit in np.flatnonzero(removed).tolist()
     )
     return Plan(
@@ -221,13 +221,16 @@ def _folds(analysis: Analysis, decision: Decision, sites: Mapping[int, Site]) ->
     return tuple(folds[key] for key in sorted(folds))
 
 
-def _why(analysis: Analysis, decision: Decision, sites: Mapping[int, Site], unit: int) -> str:
+def _constant_units(
+    analysis: Analysis, decision: Decision, sites: Mapping[int, Site]
+) -> frozenset[int]:
+    """Units that some reader takes a constant of; the other removed ones are unread."""
+    found: set[int] = set()
     for site in sites.values():
         folded = folded_channels(analysis, site, decision.removed, decision.needed)
         units = channel_units(analysis.labels, analysis.program, site.contraction)
-        if bool((folded & (units == torch.tensor(unit))).any()):
-            return "constant"
-    return "unread"
+        found.update(units[folded].tolist())
+    return frozenset(found)
 
 
 def _layers(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from abscise.graph import Analysis, LabelPass, Program, Ref, Step, rules_of, unit_ids
 from abscise.graph._compact import compress
+from abscise.graph._functional import operation
 from abscise.graph._movement import EXPANSIONS, RESHAPES
 from abscise.graph.rules import Rule
 
@@ -65,6 +66,7 @@ class _Comparison:
         self._lone = _lone_units(analysis, removed)
         self._found: list[Mismatch] = []
         self._match: dict[int, int] = dict(zip(self._old.inputs, edited.inputs, strict=False))
+        self._columns = _columns_of_last_groups(analysis, removed)
         self._ctx = LabelPass(edited, self._given())
 
     def run(self) -> list[Mismatch]:
@@ -114,43 +116,20 @@ class _Comparison:
 
     def _given(self) -> dict[tuple[int, int], Ids]:
         """The edited program's axes with the old labels that stay."""
-        by_name = {entry.name: value for value, entry in enumerate(self._new.values) if entry.name}
+        self._match |= _matching_constants(self._old, self._new)
         given: dict[tuple[int, int], Ids] = {}
         for (value, dim), ids in self._labels.axes.items():
-            name = self._old.values[value].name
-            new = by_name.get(name) if name is not None else self._constant_like(value)
+            new = self._match.get(value)
             if new is None:
                 continue
-            self._match[value] = new
-            stays = ids[~self._removed[self._labels.roots[ids]]]
+            stays = self._columns.get((value, dim), ids[~self._removed[self._labels.roots[ids]]])
             size = self._new.values[new].shape[dim]
             if len(stays) == 1:
                 continue  # an axis of size 1 has no labels: its unit is checked as a lone one
-            # Axis 1 of a grouped weight shrinks without labels of its own; they are pinned, not
-            # units.
-            given[new, dim] = stays[:size]
-        for value, entry in enumerate(self._old.values):
-            if entry.name in by_name:
-                self._match[value] = by_name[entry.name]
+            # Axis 1 of a grouped weight shrinks without labels of its own; they are pinned.
+            if len(stays) >= size:
+                given[new, dim] = stays[:size]
         return given
-
-    def _constant_like(self, value: int) -> int | None:
-        data = [
-            place
-            for place, v in enumerate(self._old.values)
-            if v.data is not None and v.name is None
-        ]
-        others = [
-            place
-            for place, v in enumerate(self._new.values)
-            if v.data is not None and v.name is None
-        ]
-        if len(data) != len(others):
-            return None
-        found = others[data.index(value)]
-        for old, new in zip(data, others, strict=True):
-            self._match[old] = new
-        return found
 
     def _fail(self, old: Step, reason: str) -> None:
         units: set[int] = set()
@@ -162,17 +141,16 @@ class _Comparison:
         self._found.append(Mismatch(tuple(sorted(units)), reason))
 
     def _same_arguments(self, old: Step, new: Step) -> bool:
-        old_args = list(old.args)
+        old_args, new_args = _all_arguments(old), _all_arguments(new)
         if old.op in _MAY_GET_BIAS and new.argument(2, "bias") is not None:
             # A reader may have got a new bias, which the old call had no place for.
-            old_args += [None] * (3 - len(old_args))
-            old_args[2] = new.args[2] if old_args[2] is None else old_args[2]
-        if len(old_args) != len(new.args) or old.kwargs.keys() != new.kwargs.keys():
+            old_args[2] = new_args[2] if old_args[2] is None else old_args[2]
+        if len(old_args) != len(new_args) or old.kwargs.keys() != new.kwargs.keys():
             return False
         free = _free_arguments(old)
         return all(
             _equal(a, b, self._match, sizes=place in free)
-            for place, (a, b) in enumerate(zip(old_args, new.args, strict=True))
+            for place, (a, b) in enumerate(zip(old_args, new_args, strict=True))
         ) and all(
             _equal(old.kwargs[name], new.kwargs[name], self._match, sizes=False)
             for name in old.kwargs
@@ -251,6 +229,16 @@ class _Comparison:
         return True
 
 
+def _all_arguments(step: Step) -> list[Any]:
+    """Positional arguments with the defaults that torch leaves out (a convolution's groups)."""
+    args = list(step.args)
+    if step.op in _MAY_GET_BIAS or step.op in _SIZES_AT:
+        schema = operation(step.op)._schema  # noqa: SLF001 - the only way to an operation's defaults
+        rest = schema.arguments[len(args) :]
+        args += [item.default_value for item in rest if item.name not in step.kwargs]
+    return args
+
+
 def _free_arguments(step: Step) -> frozenset[int]:
     """Positions of arguments that are sizes, which may change with the number of units."""
     if step.op in RESHAPES:
@@ -264,15 +252,49 @@ def _free_arguments(step: Step) -> frozenset[int]:
 
 def _equal(old: Any, new: Any, match: Mapping[int, int], *, sizes: bool) -> bool:
     """Equal arguments: references to matching values, equal numbers unless they are `sizes`."""
-    if isinstance(old, Ref) and isinstance(new, Ref):
-        return old == new or match.get(old.value) == new.value
+    if isinstance(old, tuple | list) and isinstance(new, int):
+        new = [new] * len(old)  # a default written as one number
     if isinstance(old, tuple | list) and isinstance(new, tuple | list):
         pairs = zip(old, new, strict=False)
         return len(old) == len(new) and all(_equal(a, b, match, sizes=sizes) for a, b in pairs)
-    if isinstance(old, int) and isinstance(new, int):
-        return sizes or old == new
+    if isinstance(old, Ref) and isinstance(new, Ref):
+        return match.get(old.value) == new.value
+    if sizes and isinstance(old, int) and isinstance(new, int):
+        return True
     both_nan = isinstance(old, float) and isinstance(new, float) and math.isnan(old + new)
     return both_nan or (type(old) is type(new) and bool(old == new))
+
+
+def _matching_constants(old: Program, new: Program) -> dict[int, int]:
+    """Parameters and buffers by name, other constants by their order."""
+    names = {entry.name: value for value, entry in enumerate(new.values) if entry.name}
+    found = {
+        value: names[entry.name] for value, entry in enumerate(old.values) if entry.name in names
+    }
+    mine, theirs = (
+        [value for value, entry in enumerate(program.values) if entry.data is not None]
+        for program in (old, new)
+    )
+    unnamed = [value for value in mine if old.values[value].name is None]
+    others = [value for value in theirs if new.values[value].name is None]
+    if len(unnamed) == len(others):
+        found |= dict(zip(unnamed, others, strict=True))
+    return found
+
+
+def _columns_of_last_groups(analysis: Analysis, removed: Units) -> dict[tuple[int, int], Ids]:
+    """Where one group of a grouped convolution is left, its weight reads that group's channels."""
+    found: dict[tuple[int, int], Ids] = {}
+    roots = analysis.labels.roots
+    for balance in analysis.labels.balances:
+        if not balance.grouped or balance.inputs is None:
+            continue
+        left = [place for place, row in enumerate(balance.rows) if not removed[roots[row]].all()]
+        c = analysis.contractions[balance.step]
+        if len(left) == 1 and c.groups > 1:
+            labels = balance.inputs[left[0]]
+            found[c.weight, c.in_axis] = labels[~removed[roots[labels]]]
+    return found
 
 
 def _lone_units(analysis: Analysis, removed: Units) -> frozenset[int]:
