@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-PROBES = (0.0, 1.0, -1.0, 30.0, -30.0, 1e3, -1e3)
+PROBES = (0.0, 1.0, -1.0, 30.0, -30.0, 1e3, -1e3, 1e9, -1e9)
 
 
 def is_read(model: nn.Module, batch: Any, layer: str, index: int) -> bool:

@@ -51,7 +51,7 @@ def apply(plan: Plan, model: nn.Module, *, structure_only: bool = False) -> nn.M
     analysis = analyse(model, inputs)
     sites = find_sites(analysis, model)
     decision = _proved(plan, analysis, sites)
-    mismatches = check_structure(plan, model, inputs, analysis, decision)
+    mismatches = check_structure(plan, model, inputs, analysis, decision, sites)
     if mismatches:
         message = (
             f"the plan does not fit this model's forward: {mismatches[0].reason}; propose again"
@@ -69,11 +69,14 @@ def apply_decision(
 ) -> nn.Module:
     """Edit a copy of the model and fold the constants of the removed units."""
     deltas: dict[str, Tensor] = {}
+    channels: dict[str, Tensor] = {}
     for site in sites.values():
-        channels = folded_channels(analysis, site, decision.removed, decision.needed)
-        if bool(channels.any()):
-            edit = _fold(analysis, site, channels, decision)
-            # A reader that runs more than once takes over the same constants: once.
+        # A reader that runs more than once takes over the same constants: once, for all its calls.
+        folded = folded_channels(analysis, site, decision.removed, decision.needed)
+        channels[site.target] = channels.get(site.target, torch.zeros_like(folded)) | folded
+    for site in sites.values():
+        if site.into and bool(channels[site.target].any()):
+            edit = _fold(analysis, site, channels[site.target], decision)
             deltas[edit.name] = edit.delta
     new_biases = {fold.target for fold in plan.folds if fold.into == "new_bias"}
     listed = {fold.target for fold in plan.folds}
@@ -207,7 +210,10 @@ def _carried(analysis: Analysis, site: Site, channels: Tensor, decision: Decisio
             )
             raise PlanError(message)
         ratio = torch.where(going, site.value[own] / site.value[own][carrier], 0.0)
-        addition[rows, carrier] = torch.einsum("oi...,i->o...", dense[rows], ratio)
+        columns = going.nonzero().flatten()
+        addition[rows, carrier] = torch.einsum(
+            "oi...,i->o...", dense[rows][:, columns], ratio[columns]
+        )
     return addition
 
 

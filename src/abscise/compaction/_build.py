@@ -24,7 +24,7 @@ from abscise.compaction._plan import (
     Plan,
     Removal,
 )
-from abscise.compaction._slices import small_units, writing_slices
+from abscise.compaction._slices import layer_name, small_units, writing_slices
 from abscise.graph import Analysis, unit_ids
 from abscise.graph.rules import Contraction, channel_units
 
@@ -34,15 +34,14 @@ NEAR_DEAD = 1e-3
 
 def unit_map(analysis: Analysis, extra: Mapping[int, str] | None = None) -> UnitMap:
     """Units as users see them: layers that write them, axes, and why some are pinned."""
-    labels, program = analysis.labels, analysis.program
+    labels, program, contractions = analysis.labels, analysis.program, analysis.contractions
     written = np.zeros(len(labels.roots), dtype=bool)
     layers: dict[str, NDArray[np.int64]] = {}
     for position, rows in labels.writers:
         units = unit_ids(labels.roots, rows)
         written[units[units >= 0]] = True
-        weight = program.values[analysis.contractions[position].weight].name
-        layer = weight.rpartition(".")[0] if weight else program.steps[position].module
-        _ = layers.setdefault(layer or "(model)", units)
+        layer = layer_name(program, contractions[position], program.steps[position])
+        _ = layers.setdefault(layer, units)
     axes: dict[Axis, NDArray[np.int64]] = {}
     for (value, dim), ids in labels.axes.items():
         name = program.values[value].name
@@ -59,6 +58,8 @@ def matching_units(analysis: Analysis, keep: tuple[str, ...]) -> dict[int, str]:
     A pattern names a layer ("features.3"), a parameter, or is a shell-style pattern over either.
     """
     found: dict[int, str] = {}
+    if not keep:
+        return found
     units = unit_map(analysis)
     for pattern in keep:
         names = {name for name, _ in units.axes} | set(units.layers)

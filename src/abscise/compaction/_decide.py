@@ -15,8 +15,7 @@ from torch import Tensor
 
 from abscise.compaction._folding import CARRIER_RATIO, Site
 from abscise.graph import Analysis, Balance, LivenessPass, unit_ids
-from abscise.graph._compact import any_but
-from abscise.graph.rules import channel_units, dense_nonzero
+from abscise.graph.rules import channel_units, read_channels
 
 Units = NDArray[np.bool_]
 
@@ -71,14 +70,9 @@ def folded_channels(analysis: Analysis, site: Site, removed: Units, live: Livene
 def _read(analysis: Analysis, site: Site, live: LivenessPass) -> Tensor:
     """Input channels that some needed output of the site reads."""
     c = site.contraction
-    output = analysis.program.steps[site.position].outputs[0]
-    mask = live.needed(output)
-    size = analysis.program.values[output].shape[c.out_dim]
-    nonzero = dense_nonzero(analysis.constants, c, size)
-    if mask is None or nonzero is None:
-        return torch.zeros(site.zero.shape, dtype=torch.bool)
-    rows = any_but(mask, c.out_dim).expand(size)
-    return nonzero[rows].any(0)
+    mask = live.needed(analysis.program.steps[site.position].outputs[0])
+    read = None if mask is None else read_channels(analysis.constants, c, mask)
+    return torch.zeros(site.zero.shape, dtype=torch.bool) if read is None else read
 
 
 def _carriers(
@@ -90,26 +84,25 @@ def _carriers(
     why: dict[int, str],
 ) -> Units | None:
     """For every padded reader that loses constants: one kept constant channel that takes them."""
+    extra = np.zeros_like(kept)
+    changed = False
     for position, site in sites.items():
         if site.into != "carrier":
             continue
-        folded = folded_channels(analysis, site, ~kept, live)
-        if not bool(folded.any()):
-            continue
+        folded = folded_channels(analysis, site, ~(kept | extra), live)
         units = channel_units(analysis.labels, analysis.program, site.contraction)
         chosen = carriers.get(position, torch.zeros_like(folded))
-        missing = _missing_carriers(site, folded, chosen, units, kept)
+        missing = _missing_carriers(site, folded, chosen, units, kept | extra)
         if missing is None:
             continue
+        changed = True
         carriers[position] = chosen | missing
         found = units[missing].numpy()
-        extra = np.zeros_like(kept)
         extra[found[found >= 0]] = True
         for unit in found[found >= 0].tolist():
             where = analysis.program.steps[position].where
             _ = why.setdefault(unit, f"carries the constants of removed units into {where}")
-        return extra
-    return None
+    return extra if changed else None
 
 
 def _missing_carriers(

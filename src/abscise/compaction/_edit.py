@@ -1,13 +1,14 @@
 """Pass 5, edit: slice parameters, buffers and attributes of a copy of the model."""
 
-import copy
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from abscise._errors import PlanError
 from abscise.compaction._plan import GroupedEdit, Plan
+from abscise.graph import copy_model
 
 
 def restructure(plan: Plan, model: nn.Module, *, share: bool = False) -> nn.Module:
@@ -21,10 +22,11 @@ def restructure(plan: Plan, model: nn.Module, *, share: bool = False) -> nn.Modu
     Raises:
         PlanError: The plan names a parameter, or a size, that this model does not have.
     """
-    memo: dict[int, Tensor] = {}
-    if share:
-        memo = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    edited = copy.deepcopy(model, memo)
+    # What is sliced need not be copied before.
+    names = {edit.name for edit in plan.edits} | {edit.name for edit in plan.grouped}
+    sliced_ones = [tensor for name, tensor in named_tensors(model).items() if name in names]
+    edited = copy_model(model, share=share, shared=sliced_ones)
+    slots = _slots(edited)
     by_name: dict[str, dict[int, tuple[int, ...]]] = {}
     tensors = named_tensors(edited)
     for edit in plan.edits:
@@ -33,7 +35,7 @@ def restructure(plan: Plan, model: nn.Module, *, share: bool = False) -> nn.Modu
     grouped = {edit.name: edit for edit in plan.grouped}
     for name in dict.fromkeys([*by_name, *grouped]):
         new = _sliced(tensors[name], by_name.get(name, {}), grouped.get(name))
-        _replace(edited, tensors[name], new)
+        _replace(slots[id(tensors[name])], tensors[name], new)
     for attribute in plan.attributes:
         setattr(_submodule(edited, attribute.module), attribute.name, attribute.value)
     for fold in plan.folds:
@@ -104,14 +106,26 @@ def _complement(size: int, removed: tuple[int, ...]) -> Tensor:
     return stays.nonzero().flatten()
 
 
-def _replace(model: nn.Module, old: Tensor, new: Tensor) -> None:
-    """Put `new` wherever `old` is used, ties included."""
-    fresh = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
+_Slots = list[tuple[dict[str, Any], str]]
+
+
+def _slots(model: nn.Module) -> dict[int, _Slots]:
+    """Id of a tensor -> all places where a module holds it, ties included."""
+    found: dict[int, _Slots] = {}
     for module in model.modules():
-        for slots in (module._parameters, module._buffers):  # noqa: SLF001 - no public way keeps ties
+        for slots in (module._parameters, module._buffers):  # noqa: SLF001 - keeps ties
             for name, tensor in slots.items():
-                if tensor is old:
-                    slots[name] = fresh  # type: ignore[assignment]
+                found.setdefault(id(tensor), []).append((slots, name))
+    return found
+
+
+def _replace(places: _Slots, old: Tensor, new: Tensor) -> None:
+    """Put `new` wherever `old` was."""
+    if new.untyped_storage().data_ptr() == old.untyped_storage().data_ptr():
+        new = new.clone()
+    fresh = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
+    for slots, name in places:
+        slots[name] = fresh
 
 
 def _submodule(model: nn.Module, path: str) -> nn.Module:

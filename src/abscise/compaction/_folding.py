@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from abscise.compaction._attributes import takes_bias
 from abscise.graph import CONSTANT, FIXED, UNKNOWN, Analysis, channel_view
 from abscise.graph._movement import PADS, RESHAPES, pad_value
-from abscise.graph._reshape import mixes
 from abscise.graph.rules import (
     BATCH_NORMS,
     Contraction,
@@ -109,7 +108,7 @@ def _target(analysis: Analysis, model: nn.Module, position: int, c: Contraction)
     if weight is None:
         return "", ""
     if c.padded:
-        found = ("carrier", weight)
+        found = ("carrier", weight) if _read_by_its_layer_only(analysis, c.weight, c) else None
     elif c.bias is not None:
         found = _own_bias(analysis, c)
     else:
@@ -122,9 +121,16 @@ def _own_bias(analysis: Analysis, c: Contraction) -> tuple[str, str] | None:
     program = analysis.program
     assert c.bias is not None
     name = program.values[c.bias].name
+    own = _read_by_its_layer_only(analysis, c.bias, c)
+    return ("bias", name) if name is not None and own else None
+
+
+def _read_by_its_layer_only(analysis: Analysis, value: int, c: Contraction) -> bool:
+    """Is a weight or bias read by nothing but calls of this layer? Only then may it change."""
+    program = analysis.program
     own = {position for position, o in analysis.contractions.items() if o.weight == c.weight}
-    users = {position for position, step in enumerate(program.steps) if c.bias in step.inputs}
-    return ("bias", name) if name is not None and users <= own else None
+    users = {position for position, step in enumerate(program.steps) if value in step.inputs}
+    return users <= own and value not in program.outputs
 
 
 def _running_mean(analysis: Analysis, position: int) -> tuple[str, str] | None:
@@ -138,7 +144,7 @@ def _running_mean(analysis: Analysis, position: int) -> tuple[str, str] | None:
     if mean is None or normalises_by_batch(readers[0]) or len(program.consumers[mean]) != 1:
         return None
     name = program.values[mean].name
-    return None if name is None else ("running_mean", name)
+    return None if name is None or mean in program.outputs else ("running_mean", name)
 
 
 def _new_bias(model: nn.Module, weight: str) -> tuple[str, str] | None:
@@ -166,9 +172,10 @@ def _agree(analysis: Analysis, sites: Mapping[int, Site]) -> dict[int, Site]:
         common = torch.full_like(present[0].foldable, fill_value=len(present) == len(found))
         for site in present:
             common = common & site.foldable & (site.value == present[0].value)
-        carried = any(site.into == "carrier" for site in present)
-        for site in present:  # one weight cannot carry for one call and not for another
-            allowed = torch.zeros_like(common) if carried else common
+        # One weight cannot carry, or get a bias, for one call and not for another.
+        alike = len({site.into for site in present}) == 1 and present[0].into != "carrier"
+        allowed = common if alike else torch.zeros_like(common)
+        for site in present:
             result[site.position] = replace(site, foldable=site.foldable & allowed)
     return result
 
@@ -180,8 +187,8 @@ def _frozen(analysis: Analysis, value: int, dim: int) -> bool:
     while value in producers:
         step = producers[value]
         if step.op in RESHAPES:
-            source = step.inputs[0]
-            return mixes(program.values[source].shape, program.values[value].shape, dim)
+            before, after = program.values[step.inputs[0]].shape, program.values[value].shape
+            return dim == 1 and len(after) == 2 and len(before) > 2 and before[0] == after[0]
         if (
             len(step.inputs) != 1
             or program.values[step.inputs[0]].shape != program.values[value].shape

@@ -11,12 +11,13 @@ from abscise._errors import AbsciseError, CaptureError, InputError
 from abscise._inputs import ExampleInputs, Inputs, as_inputs
 from abscise._units import UnitMap
 from abscise.compaction._build import build_plan, matching_units, unit_map
-from abscise.compaction._decide import Decision, decide
+from abscise.compaction._decide import Decision, decide, folded_channels
 from abscise.compaction._edit import restructure
 from abscise.compaction._folding import Site, find_sites
 from abscise.compaction._plan import Plan
 from abscise.compaction._same import Mismatch, compare
-from abscise.graph import Analysis, analyse, capture
+from abscise.graph import Analysis, Program, analyse, capture
+from abscise.graph.rules import channel_units, contraction_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def make_proposal(model: nn.Module, inputs: Inputs, keep: tuple[str, ...] = ()) 
         plan = build_plan(analysis, model, inputs, decision, sites, pinned)
         if not plan.removals:
             return Proposal(plan, analysis, sites, decision, pinned)
-        mismatches = check_structure(plan, model, inputs, analysis, decision)
+        mismatches = check_structure(plan, model, inputs, analysis, decision, sites)
         fresh = {
             unit: mismatch.reason
             for mismatch in mismatches
@@ -92,7 +93,12 @@ def make_proposal(model: nn.Module, inputs: Inputs, keep: tuple[str, ...] = ()) 
 
 
 def check_structure(
-    plan: Plan, model: nn.Module, inputs: Inputs, analysis: Analysis, decision: Decision
+    plan: Plan,
+    model: nn.Module,
+    inputs: Inputs,
+    analysis: Analysis,
+    decision: Decision,
+    sites: Mapping[int, Site],
 ) -> list[Mismatch]:
     """Rule R1 on a skeleton of the edited model."""
     skeleton = restructure(plan, model, share=True)
@@ -100,7 +106,36 @@ def check_structure(
         program = capture(skeleton, inputs, check=False)
     except (CaptureError, InputError) as error:
         return [_blame(analysis, decision, error)]
-    return compare(analysis, program, decision.removed)
+    mismatches = compare(analysis, program, decision.removed)
+    return mismatches + _unused_biases(plan, program, analysis, decision, sites)
+
+
+def _unused_biases(
+    plan: Plan,
+    program: Program,
+    analysis: Analysis,
+    decision: Decision,
+    sites: Mapping[int, Site],
+) -> list[Mismatch]:
+    """A new bias is of use only where every call of its layer adds it."""
+    found = []
+    static = program.static
+    for target in (fold.target for fold in plan.folds if fold.into == "new_bias"):
+        weight = f"{target.removesuffix('bias')}weight"
+        calls = [contraction_of(program, step, static) for step in program.steps]
+        biases = [
+            c.bias for c in calls if c is not None and program.values[c.weight].name == weight
+        ]
+        if all(b is not None and program.values[b].name == target for b in biases) and biases:
+            continue
+        units: set[int] = set()
+        for site in sites.values():
+            if site.target == target:
+                channels = folded_channels(analysis, site, decision.removed, decision.needed)
+                ids = channel_units(analysis.labels, analysis.program, site.contraction)
+                units.update(ids[channels].tolist())
+        found.append(Mismatch(tuple(sorted(units)), f"forward does not add a new {target}"))
+    return found
 
 
 def _blame(analysis: Analysis, decision: Decision, error: AbsciseError) -> Mismatch:

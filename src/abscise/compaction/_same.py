@@ -26,7 +26,7 @@ Ids = NDArray[np.int64]
 _MAY_GET_BIAS = frozenset(
     {"aten.conv1d.default", "aten.conv2d.default", "aten.conv3d.default", "aten.linear.default"}
 )
-_FACTORIES = ("aten.zeros.", "aten.ones.", "aten.full.", "aten.arange.", "aten.empty.", "aten.new_")
+_FACTORIES = ("aten.zeros.", "aten.ones.", "aten.full.", "aten.empty.")
 _SIZES_AT = {
     "aten.split.Tensor": 1,
     "aten.split.sizes": 1,
@@ -63,7 +63,6 @@ class _Comparison:
         self._new = edited
         self._labels = analysis.labels
         self._removed = removed
-        self._lone = _lone_units(analysis, removed)
         self._found: list[Mismatch] = []
         self._match: dict[int, int] = dict(zip(self._old.inputs, edited.inputs, strict=False))
         self._columns = _columns_of_last_groups(analysis, removed)
@@ -83,11 +82,16 @@ class _Comparison:
             if not self._compare_step(old, new, rules[position]):
                 break
             position += 1
+        if not self._found and not self._same_ends(position):
+            units = tuple(np.flatnonzero(self._removed).tolist())
+            self._found.append(Mismatch(units, "without them forward ends in another way"))
         return self._found
 
     def _compare_step(self, old: Step, new: Step, rule: Rule) -> bool:
         """Compare one step; False where nothing can be said of the steps behind it."""
         if not self._same_arguments(old, new):
+            if not self._units_of(old):
+                return True  # its outputs stay without a match: the step that reads them fails
             self._fail(old, f"an argument depends on their number in {old.where}")
         edges, pins = self._ctx.edge_count, self._ctx.pin_count
         rule.labels(self._ctx, new)
@@ -124,27 +128,35 @@ class _Comparison:
                 continue
             stays = self._columns.get((value, dim), ids[~self._removed[self._labels.roots[ids]]])
             size = self._new.values[new].shape[dim]
-            if len(stays) == 1:
-                continue  # an axis of size 1 has no labels: its unit is checked as a lone one
             # Axis 1 of a grouped weight shrinks without labels of its own; they are pinned.
             if len(stays) >= size:
                 given[new, dim] = stays[:size]
         return given
 
     def _fail(self, old: Step, reason: str) -> None:
+        self._found.append(Mismatch(self._units_of(old), reason))
+
+    def _units_of(self, old: Step) -> tuple[int, ...]:
+        """Removed units that the step reads or writes."""
         units: set[int] = set()
         for value in (*old.inputs, *old.outputs):
             for layer in self._labels.layers.get(value, ()):
                 ids = self._labels.units(layer)
-                found = np.unique(ids[(ids >= 0)])
+                found = np.unique(ids[ids >= 0])
                 units.update(found[self._removed[found]].tolist())
-        self._found.append(Mismatch(tuple(sorted(units)), reason))
+        return tuple(sorted(units))
+
+    def _same_ends(self, steps: int) -> bool:
+        """No step is left over, and the outputs are the same values."""
+        outputs = tuple(self._match.get(value) for value in self._old.outputs)
+        same_inputs = len(self._old.inputs) == len(self._new.inputs)
+        return steps == len(self._new.steps) and outputs == self._new.outputs and same_inputs
 
     def _same_arguments(self, old: Step, new: Step) -> bool:
         old_args, new_args = _all_arguments(old), _all_arguments(new)
         if old.op in _MAY_GET_BIAS and new.argument(2, "bias") is not None:
             # A reader may have got a new bias, which the old call had no place for.
-            old_args[2] = new_args[2] if old_args[2] is None else old_args[2]
+            new_args[2] = None if old_args[2] is None else new_args[2]
         if len(old_args) != len(new_args) or old.kwargs.keys() != new.kwargs.keys():
             return False
         free = _free_arguments(old)
@@ -163,10 +175,7 @@ class _Comparison:
             if (roots[left] != roots[right]).any():
                 return False
         return all(
-            all(
-                unit in self._labels.pins or unit in self._lone
-                for unit in np.unique(roots[labels]).tolist()
-            )
+            all(unit in self._labels.pins for unit in np.unique(roots[labels]).tolist())
             for labels in self._ctx.pins_from(pins)
         )
 
@@ -201,24 +210,11 @@ class _Comparison:
             return False
         found = [unit_ids(self._labels.roots, layer.numpy()) for layer in self._ctx.layers(new)]
         for layer in expected[0]:
-            place = next(
-                (i for i, other in enumerate(found) if self._equal_layer(layer, other)), None
-            )
-            if place is not None:
-                del found[place]
-            elif not np.isin(layer, [-1, *self._lone]).all():
+            place = next((i for i, other in enumerate(found) if _same_layer(layer, other)), None)
+            if place is None:
                 return False
-        return not found
-
-    def _equal_layer(self, expected: Ids, found: Ids) -> bool:
-        """Equal ids; the last unit of an axis may have lost its label."""
-        mine, theirs = compress(torch.from_numpy(expected)), compress(torch.from_numpy(found))
-        if mine.ndim != theirs.ndim:
-            return False
-        if any(a != b and 1 not in (a, b) for a, b in zip(mine.shape, theirs.shape, strict=True)):
-            return False
-        a, b = (tensor.numpy() for tensor in torch.broadcast_tensors(mine, theirs))
-        return bool(((a == b) | ((b == -1) & np.isin(a, list(self._lone)))).all())
+            del found[place]
+        return all(layer.size == 1 for layer in found)  # the last unit of an axis, broadcast
 
     def _repair(self, old: int, new: int) -> bool:
         """Go on with the expected labels, to find further mismatches in the same capture."""
@@ -241,13 +237,16 @@ def _all_arguments(step: Step) -> list[Any]:
 
 def _free_arguments(step: Step) -> frozenset[int]:
     """Positions of arguments that are sizes, which may change with the number of units."""
+    free: set[int] = set()
     if step.op in RESHAPES:
-        return frozenset(range(1, len(step.args)))
-    if step.op in EXPANSIONS:
-        return frozenset({1})
-    if step.op.startswith(_FACTORIES):
-        return frozenset({0, 1})
-    return frozenset({_SIZES_AT[step.op]} if step.op in _SIZES_AT else ())
+        free.update(range(1, len(step.args)))
+    elif step.op in EXPANSIONS or step.op.startswith("aten.new_"):
+        free.add(1)
+    elif step.op.startswith(_FACTORIES):
+        free.add(0)
+    elif step.op in _SIZES_AT:
+        free.add(_SIZES_AT[step.op])
+    return frozenset(free)
 
 
 def _equal(old: Any, new: Any, match: Mapping[int, int], *, sizes: bool) -> bool:
@@ -265,8 +264,13 @@ def _equal(old: Any, new: Any, match: Mapping[int, int], *, sizes: bool) -> bool
     return both_nan or (type(old) is type(new) and bool(old == new))
 
 
+def _same_layer(expected: Ids, found: Ids) -> bool:
+    mine, theirs = compress(torch.from_numpy(expected)), compress(torch.from_numpy(found))
+    return mine.shape == theirs.shape and bool((mine == theirs).all())
+
+
 def _matching_constants(old: Program, new: Program) -> dict[int, int]:
-    """Parameters and buffers by name, other constants by their order."""
+    """Parameters and buffers by name; other constants by their order, where they are equal."""
     names = {entry.name: value for value, entry in enumerate(new.values) if entry.name}
     found = {
         value: names[entry.name] for value, entry in enumerate(old.values) if entry.name in names
@@ -277,8 +281,10 @@ def _matching_constants(old: Program, new: Program) -> dict[int, int]:
     )
     unnamed = [value for value in mine if old.values[value].name is None]
     others = [value for value in theirs if new.values[value].name is None]
-    if len(unnamed) == len(others):
-        found |= dict(zip(unnamed, others, strict=True))
+    for value, other in zip(unnamed, others, strict=False):
+        a, b = old.values[value].data, new.values[other].data
+        if a is not None and b is not None and a.dtype == b.dtype and torch.equal(a, b):
+            found[value] = other
     return found
 
 
@@ -295,14 +301,3 @@ def _columns_of_last_groups(analysis: Analysis, removed: Units) -> dict[tuple[in
             labels = balance.inputs[left[0]]
             found[c.weight, c.in_axis] = labels[~removed[roots[labels]]]
     return found
-
-
-def _lone_units(analysis: Analysis, removed: Units) -> frozenset[int]:
-    """Units that are the only ones left on some axis that had more."""
-    found: set[int] = set()
-    for ids in analysis.labels.axes.values():
-        units = analysis.labels.roots[ids]
-        stays = units[~removed[units]]
-        if len(stays) == 1 and len(units) > 1:
-            found.add(int(stays[0]))
-    return frozenset(found)

@@ -15,7 +15,9 @@ from torch import Tensor
 from abscise.graph import Analysis, Program, Step, unit_ids
 from abscise.graph.rules import (
     BATCH_NORMS,
+    Contraction,
     batch_norm_operands,
+    evaluate,
     is_elementwise,
     normalises_by_batch,
 )
@@ -63,7 +65,7 @@ def writing_slices(analysis: Analysis) -> tuple[WritingSlice, ...]:
         if weight.name is None or weight.data is None or position not in rows:
             continue
         units = unit_ids(analysis.labels.roots, rows[position])
-        layer = weight.name.rpartition(".")[0] or "(model)"
+        layer = layer_name(program, contraction, program.steps[position])
         output = program.steps[position].outputs[0]
         norm = _only_norm(program, users, output)
         if norm is not None:
@@ -90,6 +92,15 @@ def writing_slices(analysis: Analysis) -> tuple[WritingSlice, ...]:
             if lone is not None:
                 found.append(lone)
     return tuple(found)
+
+
+def layer_name(program: Program, c: Contraction, step: Step) -> str:
+    """The module of a weight; where one module has several weights, the weight itself."""
+    name = program.values[c.weight].name
+    if name is None:
+        return step.module or "(model)"
+    path, _, leaf = name.rpartition(".")
+    return path or "(model)" if leaf == "weight" else name
 
 
 def small_units(
@@ -168,6 +179,8 @@ def _activation(program: Program, users: Mapping[int, list[Step]], value: int) -
         step = readers[0]
         if not is_elementwise(step) or len(step.inputs) != 1:
             return value
+        if float(evaluate(step, [torch.zeros((), dtype=torch.float64)])) != 0:
+            return value  # a unit that is silent behind this function does not hold 0 before it
         value = step.outputs[0]
 
 

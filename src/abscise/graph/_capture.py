@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from abscise._errors import CaptureError, InputError, ModelError
 from abscise._inputs import Inputs, map_tensors
+from abscise.graph._copying import copy_model
 from abscise.graph._functional import NotFunctionalError, build_program
 from abscise.graph._hooks import quiet_hooks
 from abscise.graph._program import Program
@@ -38,18 +39,25 @@ def capture(model: nn.Module, inputs: Inputs, *, check: bool = True) -> Program:
     if check:
         _refuse_unsound_weights(model)
     _refuse_other_device(model, inputs)
-    with eval_mode(model), torch.no_grad(), warnings.catch_warnings():
+    traced = copy_model(model, share=True)  # a forward may keep state in plain attributes
+    with eval_mode(traced), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with quiet_hooks(model, tuple(inputs.args), inputs.kwargs), _quiet_torch():
-            exported = _export(model, inputs)
+        with quiet_hooks(traced, tuple(inputs.args), inputs.kwargs), _quiet_torch():
+            exported = _export(traced, inputs)
         try:
             return build_program(model, exported)
         except NotFunctionalError:
             pass
         try:
-            return build_program(model, exported.run_decompositions({}))
-        except NotFunctionalError as error:
-            message = f"cannot follow {first_line(error)} in the graph of {type(model).__name__}"
+            with _quiet_torch():
+                exported = exported.run_decompositions({})
+            return build_program(model, exported)
+        except Exception as error:
+            name = type(model).__name__
+            message = (
+                f"cannot follow an in-place operation or a mode switch in {name}'s forward "
+                f"({first_line(error)}); use the operation that returns a new tensor"
+            )
             raise CaptureError(message) from error
 
 

@@ -6,6 +6,7 @@ any shape). All inputs are unknown. Values are float64, whatever the model's dty
 signalled by NaN; a result that is not finite becomes unknown.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +28,8 @@ class Known:
 
     @property
     def zero(self) -> Tensor:
-        """Where the element is known to be exactly 0 (compact, boolean)."""
-        return (self.kind > UNKNOWN) & (self.value == 0)
+        """Where the element is exactly 0 at any input shape (compact, boolean)."""
+        return (self.kind == CONSTANT) & (self.value == 0)
 
 
 class ConstantPass:
@@ -38,6 +39,7 @@ class ConstantPass:
         self.program = program
         self._known: dict[int, Known | None] = {}
         self._nonzero: dict[tuple[int, int, int], Tensor] = {}
+        self._remembered: dict[tuple[str | int, ...], Tensor] = {}
 
     def known(self, value: int) -> Known | None:
         """What is known of a value; None where nothing is."""
@@ -75,6 +77,12 @@ class ConstantPass:
             mask = weight.ne(0).movedim((out_axis, in_axis), (0, 1))
             self._nonzero[key] = (mask.flatten(2).any(2) if mask.ndim > 2 else mask).cpu()
         return self._nonzero[key]
+
+    def remember(self, key: tuple[str | int, ...], make: Callable[[], Tensor]) -> Tensor:
+        """What `make` gives, computed once."""
+        if key not in self._remembered:
+            self._remembered[key] = make()
+        return self._remembered[key]
 
     @staticmethod
     def _of_data(data: Tensor) -> Known | None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from abscise._inputs import Inputs
-from abscise.graph._program import Program, Ref, Step, Value
+from abscise.graph._program import Program, Ref, Step, Value, static_values
 
 # In eval mode these return their input itself.
 _DROPOUT = frozenset(
@@ -18,7 +18,14 @@ _DROPOUT = frozenset(
 )
 _ALIASES = frozenset({"aten.alias.default", "aten.detach.default", "aten.detach_.default"})
 # Outputs that may or may not share the input's memory although their schema does not say so.
-_MAYBE_SHARED = frozenset({"aten.contiguous.default", "aten.reshape.default", "aten.pad.default"})
+_MAYBE_SHARED = frozenset(
+    {
+        "aten.contiguous.default",
+        "aten.reshape.default",
+        "aten.pad.default",
+        "aten.lift_fresh.default",
+    }
+)
 
 
 class NotFunctionalError(Exception):
@@ -73,6 +80,7 @@ class _Builder:
             outputs=tuple(self._outputs),
             aliases=self._aliases,
             dynamic=dynamic,
+            static=static_values(self._steps, self._values),
         )
 
     def add(self, node: fx.Node) -> None:
@@ -143,7 +151,8 @@ class _Builder:
             self._env[node] = self._number(node)
             return
         op = str(target)
-        if op in _ALIASES or (op in _DROPOUT and node.args[2] is False):
+        idle = op in _DROPOUT and (_argument(node, 2) is False or _argument(node, 1) == 0)
+        if op in _ALIASES or idle:
             self._env[node] = self._env[node.args[0]]  # type: ignore[index]
             return
         if isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable:  # noqa: SLF001
@@ -260,6 +269,10 @@ def operation(name: str) -> Any:
     parts = name.split(".")
     packet = getattr(getattr(torch.ops, parts[0]), parts[1], None)
     return getattr(packet, parts[2], None) if packet is not None else None
+
+
+def _argument(node: fx.Node, position: int) -> object:
+    return node.args[position] if len(node.args) > position else None
 
 
 def _resolve(tree: Any, tensors: list[Tensor]) -> Any:

@@ -43,7 +43,7 @@ class Labels:
     """The result of the label pass.
 
     Args:
-        layers: value id -> its layers, with labels as given (look up `roots` for unit ids).
+        layers: value id -> its layers, as unit ids.
         roots: label -> unit id.
         pins: unit id -> reason.
         axes: (value id of a parameter, dimension) -> its labels.
@@ -58,8 +58,9 @@ class Labels:
     balances: tuple[Balance, ...]
 
     def units(self, layer: Tensor) -> Ids:
-        """Unit ids of a layer's labels, -1 where there is none; same shape."""
-        return unit_ids(self.roots, layer.numpy())
+        """Unit ids of a layer, -1 where there is none; same shape."""
+        ids: Ids = layer.numpy()
+        return ids
 
     @property
     def candidates(self) -> NDArray[np.bool_]:
@@ -85,6 +86,8 @@ class LabelPass:
     ) -> None:
         """With `given`, the axes' labels are not fresh but those of an earlier program."""
         self.program = program
+        self.static = program.static
+        self.compared = given is not None
         self.position = 0
         self.axes: dict[tuple[int, int], Ids] = {}
         self._layers: dict[int, Layers] = {}
@@ -176,8 +179,12 @@ class LabelPass:
         for labels, reason in self._pins:
             for unit in np.unique(roots[labels]).tolist():
                 _ = pins.setdefault(unit, reason)
+        resolved = {
+            value: tuple(torch.from_numpy(unit_ids(roots, layer.numpy())) for layer in layers)
+            for value, layers in self._layers.items()
+        }
         return Labels(
-            layers=self._layers,
+            layers=resolved,
             roots=roots,
             pins=pins,
             axes=self.axes,
@@ -264,6 +271,8 @@ def join_elementwise(
             if not dims:
                 if all(size == sizes[place] for size in sizes):
                     _merge_scalar(ctx, result, layer)
+                elif ctx.compared:
+                    result.append(layer)  # the last unit of its axis may be broadcast
                 continue
             for other, (others, _) in enumerate(operands):
                 wide = any(sizes[other][dim] > 1 for dim in dims)

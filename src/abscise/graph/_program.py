@@ -1,6 +1,6 @@
 """Program: the model's forward as a flat list of functional steps over numbered values."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +71,7 @@ class Program:
     Args:
         aliases: Every qualified name of a tied parameter -> the name its value bears.
         dynamic: Which input sizes the capture leaves free, as text for the certificate.
+        static: Values that do not depend on the inputs: parameters, buffers, what is made of them.
     """
 
     steps: tuple[Step, ...]
@@ -79,15 +80,7 @@ class Program:
     outputs: tuple[int, ...]
     aliases: Mapping[str, str]
     dynamic: tuple[str, ...]
-
-    @property
-    def static(self) -> frozenset[int]:
-        """Values that do not depend on the inputs: parameters, buffers, what is made of them."""
-        found = {value for value, entry in enumerate(self.values) if entry.data is not None}
-        for step in self.steps:
-            if step.inputs and found.issuperset(step.inputs):
-                found.update(step.outputs)
-        return frozenset(found)
+    static: frozenset[int]
 
     @property
     def consumers(self) -> dict[int, list[Step]]:
@@ -97,6 +90,15 @@ class Program:
             for value in dict.fromkeys(step.inputs):
                 found.setdefault(value, []).append(step)
         return found
+
+
+def static_values(steps: Iterable[Step], values: Sequence[Value]) -> frozenset[int]:
+    """Values that do not depend on the inputs."""
+    found = {value for value, entry in enumerate(values) if entry.data is not None}
+    for step in steps:
+        if step.inputs and found.issuperset(step.inputs):
+            found.update(step.outputs)
+    return frozenset(found)
 
 
 def _collect(tree: Any, found: list[int]) -> None:

@@ -54,11 +54,3 @@ def reshape_compact(tensor: Tensor, before: tuple[int, ...], after: tuple[int, .
         for dim in right:
             result[dim] = after[dim]
     return tensor.expand(expanded).reshape(result)
-
-
-def mixes(before: tuple[int, ...], after: tuple[int, ...], dim: int) -> bool:
-    """Does a reshape merge output dimension `dim` from several input dimensions larger than 1?"""
-    for left, right in dim_groups(before, after):
-        if dim in right:
-            return sum(before[place] > 1 for place in left) > 1
-    return False

@@ -8,10 +8,11 @@ from abscise.graph.rules._contract import (
     channel_units,
     dense_nonzero,
     kernel_sums,
+    read_channels,
     vector_or_none,
 )
 from abscise.graph.rules._contraction import Contraction, contraction_of
-from abscise.graph.rules._elementwise import Elementwise, is_elementwise
+from abscise.graph.rules._elementwise import Elementwise, evaluate, is_elementwise
 from abscise.graph.rules._moving import BorderPad, Identity, Movement, is_border_pad
 from abscise.graph.rules._norm import (
     BATCH_NORMS,
@@ -25,7 +26,7 @@ _CASTS = frozenset(
     f"aten.{name}"
     for name in (
         "to.dtype", "to.device", "to.other", "to.dtype_layout", "_to_copy.default",
-        "type_as.default", "float.default", "half.default", "dropout.default",
+        "type_as.default", "float.default", "half.default",
     )
 )  # fmt: skip
 
@@ -56,10 +57,12 @@ __all__ = [
     "channel_units",
     "contraction_of",
     "dense_nonzero",
+    "evaluate",
     "is_border_pad",
     "is_elementwise",
     "kernel_sums",
     "normalises_by_batch",
+    "read_channels",
     "rule_of",
     "vector_or_none",
 ]

@@ -50,6 +50,7 @@ class Contract:
             _give_constants(ctx, step, c, known_out, nonzero)
 
     def liveness(self, ctx: LivenessPass, step: Step, needed: list[Tensor | None]) -> None:
+        del step
         c = self.contraction
         mask = needed[0]
         if c.bias is not None:
@@ -57,14 +58,11 @@ class Contract:
         ctx.need_all(c.weight)
         if mask is None:
             return
-        outputs = ctx.program.values[step.outputs[0]].shape[c.out_dim]
-        rows = any_but(mask, c.out_dim).expand(outputs)
-        nonzero = dense_nonzero(ctx.constants, c, outputs)
         rank = len(ctx.program.values[c.x].shape)
-        if nonzero is None:
+        read = read_channels(ctx.constants, c, mask)
+        if read is None:
             ctx.need_all(c.x)
             return
-        read = nonzero[rows].any(0)
         read = (read & ~ctx.excused(channel_units(ctx.labels, ctx.program, c))) | ctx.demanded(
             len(read)
         )
@@ -78,20 +76,27 @@ class Contract:
         ctx.need(c.x, result)
 
 
+def read_channels(ctx: ConstantPass, c: Contraction, mask: Tensor) -> Tensor | None:
+    """Input channels that the needed outputs (`mask`) read; None where the weight is unknown."""
+    shape = ctx.program.values[c.weight].shape
+    outputs = shape[c.out_axis] * (c.groups if c.transposed else 1)
+    nonzero = dense_nonzero(ctx, c, outputs)
+    if nonzero is None:
+        return None
+    rows = any_but(mask, c.out_dim).expand(outputs)
+    if bool(rows.all()):
+        return ctx.remember(("columns", c.weight, c.in_axis, c.groups), lambda: nonzero.any(0))
+    return nonzero[rows].any(0)
+
+
 def dense_nonzero(ctx: ConstantPass, c: Contraction, outputs: int) -> Tensor | None:
     """(outputs, inputs) -> does this output read this input with any weight that is not 0.0?"""
     size = ctx.program.values[c.x].shape[c.in_dim]
     own = ctx.nonzero(c.weight, c.out_axis, c.in_axis)
     if own is None or c.groups == 1:
         return own
-    full = torch.zeros(outputs, size, dtype=torch.bool)
-    per_out, per_in = outputs // c.groups, size // c.groups
-    for group in range(c.groups):
-        rows = slice(group * per_out, (group + 1) * per_out)
-        columns = slice(group * per_in, (group + 1) * per_in)
-        # A transposed convolution's weight is (inputs, outputs per group).
-        full[rows, columns] = own[:, columns] if c.transposed else own[rows]
-    return full
+    key = ("groups", c.weight, c.out_axis, c.groups)
+    return ctx.remember(key, lambda: _spread_groups(c, own, outputs, size))
 
 
 def channel_units(labels: Labels, program: Program, c: Contraction) -> Tensor:
@@ -114,12 +119,21 @@ def _weight_layers(
     shape = ctx.program.values[c.weight].shape
     found: dict[int, Tensor] = {}
     for layer in ctx.layers(c.weight):
-        dims = varying(layer)
+        dims = varying(layer) or _last_axis(ctx, c, layer)
         if dims in ((c.out_axis,), (c.in_axis,)) and dims[0] not in found:
             found[dims[0]] = vector(layer, dims[0], shape[dims[0]])
         else:
             ctx.pin(layer, f"kernel of {step.where}")
     return found.get(c.out_axis), found.get(c.in_axis)
+
+
+def _last_axis(ctx: LabelPass, c: Contraction, layer: Tensor) -> tuple[int, ...]:
+    """The axis of a weight that a single label belongs to: the last unit of that axis."""
+    for axis in (c.out_axis, c.in_axis):
+        ids = ctx.axes.get((c.weight, axis))
+        if ids is not None and len(ids) == 1 and int(ids[0]) == int(layer.flatten()[0]):
+            return (axis,)
+    return ()
 
 
 def _channels(ctx: LabelPass, step: Step, c: Contraction) -> Tensor | None:
@@ -133,6 +147,9 @@ def _channels(ctx: LabelPass, step: Step, c: Contraction) -> Tensor | None:
             channels = vector(flat, c.in_dim, size)
         elif dims and (c.spatial or c.in_dim in dims):
             ctx.pin(layer, f"spatial size of {step.where}")
+    single = [layer for layer in ctx.layers(c.x) if not varying(layer)]
+    if channels is None and ctx.compared and len(single) == 1:
+        return single[0].flatten().expand(size)  # the last unit of its axis
     return channels
 
 
@@ -273,11 +290,17 @@ def kernel_sums(ctx: ConstantPass, c: Contraction, outputs: int) -> Tensor:
     if c.groups == 1:
         return own
     size = ctx.program.values[c.x].shape[c.in_dim]
-    full = torch.zeros(outputs, size, dtype=torch.float64)
+    return _spread_groups(c, own, outputs, size)
+
+
+def _spread_groups(c: Contraction, own: Tensor, outputs: int, size: int) -> Tensor:
+    """(outputs, inputs) from the blocks of a grouped weight; 0 or False across groups."""
+    full = torch.zeros(outputs, size, dtype=own.dtype)
     per_out, per_in = outputs // c.groups, size // c.groups
     for group in range(c.groups):
         rows = slice(group * per_out, (group + 1) * per_out)
         columns = slice(group * per_in, (group + 1) * per_in)
+        # A transposed convolution's weight is (inputs, outputs per group).
         full[rows, columns] = own[:, columns] if c.transposed else own[rows]
     return full
 

@@ -39,7 +39,8 @@ _PRODUCTS = frozenset({"aten.mul", "aten.multiply"})
 
 def is_elementwise(step: Step) -> bool:
     """Is the operation on one of the lists above (any overload)?"""
-    return _base(step) in TOTAL | PARTIAL
+    random = step.op == "aten.rrelu.default" and step.argument(3, "training") is True
+    return _base(step) in TOTAL | PARTIAL and not random
 
 
 class Elementwise:
@@ -70,7 +71,7 @@ class Elementwise:
         kind = kinds[0]
         for other in kinds[1:]:
             kind = torch.minimum(kind, other)
-        result = _evaluate(step, values)
+        result = evaluate(step, values)
         if product:
             for own_kind, own_value in zip(kinds, values, strict=True):
                 zero = (own_kind > UNKNOWN) & (own_value == 0)
@@ -114,7 +115,7 @@ def _aligned(ctx: ConstantPass, step: Step, place: int, tensor: Tensor | None, r
     return align(tensor, rank)
 
 
-def _evaluate(step: Step, values: list[Tensor]) -> Tensor:
+def evaluate(step: Step, values: list[Tensor]) -> Tensor:
     """The operation itself, on compact float64 operands."""
     if step.op.startswith("aten.prelu"):
         return torch.where(values[0] >= 0, values[0], values[0] * values[1])

@@ -1,5 +1,7 @@
 """Data movement: labels, constants and liveness go where the elements go."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -16,6 +18,7 @@ from abscise.graph._movement import (
     move_back,
     moved_values,
     pad_value,
+    touched_dims,
 )
 from abscise.graph._program import Program, Step
 
@@ -56,8 +59,14 @@ class Movement:
             move(ctx.program, step, contents, 0.0),
             strict=True,
         )
+        part = _takes_part(ctx.program, step)
+        windowed = part and _is_window(ctx, step, contents[0])
         for output, (kind, content) in zip(step.outputs, moved, strict=True):
-            ctx.give(output, kind, content)
+            state = kind
+            if part and output not in ctx.program.static:
+                # Which part it is may depend on the input's shape.
+                state = torch.where(kind == FIXED, UNKNOWN, kind).to(torch.int8)
+            ctx.give(output, state.clamp(max=FIXED) if windowed else state, content)
 
     def liveness(self, ctx: LivenessPass, step: Step, needed: list[Tensor | None]) -> None:
         for value in index_values(step):
@@ -123,6 +132,20 @@ class Identity:
     def liveness(self, ctx: LivenessPass, step: Step, needed: list[Tensor | None]) -> None:
         if needed[0] is not None:
             ctx.need(step.inputs[0], needed[0])
+
+
+def _is_window(ctx: ConstantPass, step: Step, content: Tensor) -> bool:
+    """Part of a varying tensor: which part may depend on the input's shape."""
+    dims = touched_dims(ctx.program, step) or ()
+    return any(content.shape[dim] > 1 for dim in dims)
+
+
+def _takes_part(program: Program, step: Step) -> bool:
+    """Does the step leave elements of its input out?"""
+    if step.op in JOINS or step.op in IDENTITIES:
+        return False
+    whole = math.prod(program.values[moved_values(step)[0]].shape)
+    return any(math.prod(program.values[output].shape) < whole for output in step.outputs)
 
 
 def _move_layer(program: Program, step: Step, layer: Tensor) -> list[Tensor]:

@@ -22,7 +22,8 @@ class BatchNorm:
         layers = []
         channels: Tensor | None = None
         for layer in ctx.layers(x):
-            if 1 in varying(layer):
+            last = ctx.compared and not varying(layer) and ctx.program.values[x].shape[1] == 1
+            if 1 in varying(layer) or last:
                 channels = ctx.flatten_to(layer, 1, f"unevenly normalised by {step.where}")
                 layers.append(channels)
             else:

@@ -92,6 +92,9 @@ class Pool:
         same = known.value.amax(spatial, keepdim=True)
         preserved = (kind == CONSTANT) & ~spread & (_preserves_constants(step) | (same == 0))
         state = torch.where(preserved, CONSTANT, torch.where(kind > UNKNOWN, FIXED, UNKNOWN))
+        if "adaptive" in step.op or step.op in _INTERPOLATIONS:
+            # Its output size does not follow the input's: what is fixed here differs elsewhere.
+            state = torch.where(state == FIXED, UNKNOWN, state)
         state = state.to(torch.int8)
         if not bool((state == FIXED).any()):
             ctx.give(step.outputs[0], state, torch.where(preserved, same, 0.0))
@@ -121,7 +124,12 @@ class Reduction:
         layers = []
         for layer in ctx.layers(x):
             if set(reduced) & set(varying(layer)):
-                if not _lets_zeros_go(step) or not set(varying(layer)) <= set(reduced):
+                # A weight's elements count here whether or not its unit is read elsewhere.
+                if (
+                    x in ctx.static
+                    or not _lets_zeros_go(step)
+                    or not set(varying(layer)) <= set(reduced)
+                ):
                     ctx.pin(layer, f"reduced over by {step.where}")
             else:
                 layers.append(_drop(ctx.program, step, layer))
