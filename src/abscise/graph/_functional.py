@@ -56,6 +56,7 @@ class _Builder:
         self._outputs: list[int] = []
         self._meta: list[Tensor] = []  # value id -> a tensor without data that has its shape
         self._env: dict[fx.Node, Any] = {}
+        self._mutated = frozenset(exported.graph_signature.buffers_to_mutate.values())
         self._memory: dict[int, int] = {}  # value id -> id of the memory it may share
         self._order = {node: place for place, node in enumerate(exported.graph.nodes)}
         self._aliases = _tied_names(model)
@@ -121,6 +122,11 @@ class _Builder:
         if name in self._by_name:
             return self._by_name[name]
         owned = name in self._tensors
+        if target in self._mutated:  # another value at the next call: it is no constant
+            fake = self._tensors[name] if owned else self._exported.constants[target]
+            value = self._new_value(torch.empty_like(fake, device="meta"), name=name)
+            self._by_name[name] = value
+            return value
         data = self._tensors[name] if owned else self._exported.constants[target]
         data = data.detach() if isinstance(data, Tensor) else torch.as_tensor(data)
         value = self._new_value(

@@ -21,13 +21,12 @@ def observe(program: Program, data: Inputs, see: Callable[[int, Tensor], None]) 
     Raises:
         InputError: The data's tensors do not fit the program's inputs.
     """
+    constants = _constants(program)
     last_use = _last_use(program)
     with torch.no_grad():
         for chunk in _chunks(program, data):
             env: dict[int, Tensor] = dict(zip(program.inputs, chunk, strict=True))
-            for value, entry in enumerate(program.values):
-                if entry.data is not None:
-                    env[value] = entry.data
+            env.update(constants)
             for position, step in enumerate(program.steps):
                 args, kwargs = _resolve((step.args, dict(step.kwargs)), env)
                 result = operation(step.op)(*args, **kwargs)
@@ -37,6 +36,14 @@ def observe(program: Program, data: Inputs, see: Callable[[int, Tensor], None]) 
                     see(value, tensor)
                 for value in last_use.get(position, ()):
                     _ = env.pop(value, None)
+
+
+def _constants(program: Program) -> dict[int, Tensor]:
+    for entry in program.values:
+        if entry.name is not None and entry.data is None:
+            message = f"{entry.name} changes at every call: activations cannot be measured on data"
+            raise InputError(message)
+    return {value: v.data for value, v in enumerate(program.values) if v.data is not None}
 
 
 def _last_use(program: Program) -> dict[int, list[int]]:
