@@ -17,6 +17,9 @@ _TABLE: tuple[tuple[type[nn.Module], Mapping[tuple[str, int], str]], ...] = (
     (nn.modules.batchnorm._BatchNorm, {  # noqa: SLF001 - the public common base of BatchNorm1d/2d/3d
         ("weight", 0): "num_features", ("running_mean", 0): "num_features",
     }),
+    (nn.modules.instancenorm._InstanceNorm, {  # noqa: SLF001 - likewise
+        ("weight", 0): "num_features", ("running_mean", 0): "num_features",
+    }),
     (nn.PReLU, {("weight", 0): "num_parameters"}),
 )  # fmt: skip
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

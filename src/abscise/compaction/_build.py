@@ -26,6 +26,7 @@ from abscise.compaction._plan import (
 )
 from abscise.compaction._slices import layer_name, small_units, writing_slices
 from abscise.graph import Analysis, unit_ids
+from abscise.graph._compact import varying
 from abscise.graph.rules import Contraction, channel_units
 
 Units = NDArray[np.bool_]
@@ -168,11 +169,28 @@ def _attributes(
             if leaf == "weight" and isinstance(module, CONVOLUTIONS + TRANSPOSED):
                 sizes = _conv_sizes(analysis, contraction, removed)
                 found.update({(path, name): size for name, size in sizes.items()})
+    found.update(_bare_norms(analysis, model, removed))
     return tuple(
         Attribute(path, name, value)
         for (path, name), value in sorted(found.items())
         if getattr(model.get_submodule(path), name) != value
     )
+
+
+def _bare_norms(analysis: Analysis, model: nn.Module, removed: Units) -> dict[tuple[str, str], int]:
+    """Channels of InstanceNorms without parameters, whose size no edit tells."""
+    found: dict[tuple[str, str], int] = {}
+    for step in analysis.program.steps:
+        path = step.module.partition("@")[0]
+        if step.op != "aten.instance_norm.default" or not path:
+            continue
+        if not hasattr(model.get_submodule(path), "num_features"):
+            continue
+        for layer in analysis.labels.layers.get(step.inputs[0], ()):
+            if 1 in varying(layer):
+                units = analysis.labels.units(layer).ravel()
+                found[path, "num_features"] = int((~removed[np.maximum(units, 0)]).sum())
+    return found
 
 
 def _conv_sizes(analysis: Analysis, c: Contraction, removed: Units) -> dict[str, int]:

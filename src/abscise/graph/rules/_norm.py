@@ -1,4 +1,4 @@
-"""BatchNorm: an affine map per channel, in eval mode."""
+"""BatchNorm and InstanceNorm: each channel by itself; BatchNorm in eval mode is an affine map."""
 
 import torch
 from torch import Tensor
@@ -9,9 +9,9 @@ from abscise.graph._labels import LabelPass
 from abscise.graph._liveness import LivenessPass
 from abscise.graph._program import Ref, Step
 
-BATCH_NORMS = frozenset(
-    {"aten.batch_norm.default", "aten._native_batch_norm_legit_no_training.default"}
-)
+# Argument 5 of the first two says that the statistics are those of the input at hand.
+_WITH_FLAG = frozenset({"aten.batch_norm.default", "aten.instance_norm.default"})
+BATCH_NORMS = _WITH_FLAG | {"aten._native_batch_norm_legit_no_training.default"}
 
 
 class BatchNorm:
@@ -94,11 +94,11 @@ def _operands(step: Step) -> tuple[int, int | None, int | None, int | None, int 
 
 
 def _by_batch(step: Step) -> bool:
-    return step.op == "aten.batch_norm.default" and bool(step.argument(5, "training"))
+    return step.op in _WITH_FLAG and bool(step.args[5])
 
 
 def _eps(step: Step) -> float:
-    position = 7 if step.op == "aten.batch_norm.default" else 6
+    position = 7 if step.op in _WITH_FLAG else 6
     return float(step.argument(position, "eps", 1e-5))
 
 
