@@ -5,9 +5,10 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 import abscise
-from support.compacting import check, noise
+from support.compacting import check, noise, trained
 from support.small import Calls, constant_, conv, flat, net, silent_, unread_
 
 IMAGES = noise(8, 3, 8, 8)
@@ -31,17 +32,24 @@ def test_an_operation_without_a_rule_is_never_wrong(name: str) -> None:
     assert check(model, EXAMPLE, IMAGES).removed("a") <= {4}
 
 
+class Sums(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = conv(3, 6), conv(6, 2)
+
+    @override
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.a(x).cumsum(1))
+
+
 def test_the_reason_names_the_operation_and_the_line() -> None:
-    model = net(
-        lambda m, x: m.b(m.a(x).cumsum(1)),
-        a=conv(3, 6),
-        b=conv(6, 2),
-    )
+    model = trained(Sums(), IMAGES)
     silent_(model.a, 4)
     checked = check(model, EXAMPLE, IMAGES)
     assert checked.removed("a") == set()
     assert "cumsum" in checked.reasons("a")
-    assert "test_pins.py" in checked.reasons("a")
+    line = Sums.forward.__code__.co_firstlineno + 2  # behind the decorator and the def
+    assert f"test_pins.py:{line} " in checked.reasons("a")
     assert any("cumsum" in reason for reason in checked.plan.pinned)
     assert sum(checked.plan.pinned.values()) == checked.plan.pinned_units
 

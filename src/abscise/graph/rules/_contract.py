@@ -160,7 +160,8 @@ def _join_readers(
         ctx.join(channels, columns, f"read beside elements of no unit by {step.where}")
     elif columns is not None:
         ctx.pin(columns, "reads the model's inputs, or a size that is no layer's own")
-    elif channels is not None:
+    elif channels is not None and not (ctx.compared and len(channels) == 1):
+        # A depthwise convolution of which one channel is left is an ordinary one.
         ctx.pin(channels, f"read through a computed weight by {step.where}")
 
 
