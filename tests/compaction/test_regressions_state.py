@@ -122,33 +122,42 @@ def test_units_go_where_only_a_part_of_the_forward_switches_gradients_on() -> No
     assert checked(model).removed("a") == {2}
 
 
+class Remembers(nn.Module):
+    """A forward that keeps what it saw in attributes, of which it makes two itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 5), nn.Linear(5, 3)
+        self.known: list[Tensor] = []
+        self.last: Tensor | None = None
+
+    @override
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x).relu()
+        self.known.append(h)
+        self.__dict__.setdefault("seen", []).append(h)
+        self.last = h
+        self.calls = getattr(self, "calls", 0) + 1
+        return self.b(h)
+
+
 def test_what_a_forward_keeps_in_plain_attributes_is_left_alone() -> None:
-    class Remembers(Calls):
-        def __init__(self, **children: nn.Module) -> None:
-            super().__init__(remembering, **children)
-            self.seen: list[Tensor] = []
-            self.calls = 0
-            self.last = torch.zeros(1)
-
-    def remembering(m: Calls, x: Tensor) -> Tensor:
-        h = m.a(x).relu()
-        m.seen.append(h.detach())
-        m.last = h
-        m.calls = m.calls + 1
-        return m.b(h)
-
-    model = trained(Remembers(a=nn.Linear(6, 5), b=nn.Linear(5, 3)), VECTORS)
+    model = Remembers().double().eval()
     unread_(model.b, 2)
-    seen, calls, last = list(model.seen), model.calls, model.last
+    attributes = set(vars(model))
     with untouched(model):
-        plan = abscise.propose(model, VECTORS)
-        _ = abscise.apply(plan, model)
+        compacted = abscise.apply(abscise.propose(model, VECTORS), model)
+        assert abscise.compact(model, VECTORS).plan.removed_units == 1
+    assert set(vars(model)) == set(vars(compacted)) == attributes
+    assert model.known == []
+    assert model.last is None
+    assert checked(model).removed("a") == {2}  # with real tensors in the attributes
+    kept = list(model.known)
+    with untouched(model):
+        _ = abscise.propose(model, VECTORS)
         _ = abscise.compact(model, VECTORS)
-    assert len(model.seen) == len(seen)
-    assert all(new is old for new, old in zip(model.seen, seen, strict=True))
-    assert model.calls == calls
-    assert model.last is last
-    assert checked(model).removed("a") == {2}
+    assert len(model.known) == len(kept) == model.calls
+    assert all(new is old for new, old in zip(model.known, kept, strict=True))
 
 
 def masked() -> tuple[nn.Sequential, nn.Linear]:

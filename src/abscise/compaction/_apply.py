@@ -70,16 +70,16 @@ def apply_decision(
     """Edit a copy of the model and fold the constants of the removed units."""
     deltas: dict[str, Tensor] = {}
     channels: dict[str, Tensor] = {}
-    for site in sites.values():
+    takers = [site for site in sites.values() if site.into]
+    for site in takers:
         # A reader that runs more than once takes over the same constants: once, for all its calls.
         folded = folded_channels(analysis, site, decision.removed, decision.needed)
         channels[site.target] = channels.get(site.target, torch.zeros_like(folded)) | folded
-    for site in sites.values():
-        if site.into and bool(channels[site.target].any()):
+    for site in takers:
+        if bool(channels[site.target].any()):
             edit = _fold(analysis, site, channels[site.target], decision)
             deltas[edit.name] = edit.delta
     new_biases = {fold.target for fold in plan.folds if fold.into == "new_bias"}
-    listed = {fold.target for fold in plan.folds}
     for site in sites.values():
         if site.into == "new_bias" and site.target in deltas and site.target not in new_biases:
             message = (
@@ -87,7 +87,6 @@ def apply_decision(
                 "propose a plan from this checkpoint"
             )
             raise PlanError(message)
-    del listed
     compacted = restructure(plan, model)
     with torch.no_grad():
         _write(compacted, model, plan, deltas)

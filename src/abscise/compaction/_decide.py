@@ -173,8 +173,11 @@ def _stay(
 
 
 def _not_empty(analysis: Analysis, kept: Units, why: dict[int, str]) -> Units | None:
-    """No tensor may become empty: where all is dead, the first unit stays."""
-    for layers in analysis.labels.layers.values():
+    """No tensor may become empty: where all is dead, the first unit stays.
+
+    From the output backwards, one at a time: what stays behind may make a carrier stay before it.
+    """
+    for layers in reversed(list(analysis.labels.layers.values())):
         for layer in layers:
             units = analysis.labels.units(layer)
             if units.size and not (kept[np.maximum(units, 0)] | (units < 0)).any():

@@ -269,10 +269,9 @@ def join_elementwise(
         for layer in layers:
             dims = varying(layer)
             if not dims:
-                if all(size == sizes[place] for size in sizes):
+                # In a comparison the last unit of its axis may be broadcast.
+                if ctx.compared or all(size == sizes[place] for size in sizes):
                     _merge_scalar(ctx, result, layer)
-                elif ctx.compared:
-                    result.append(layer)  # the last unit of its axis may be broadcast
                 continue
             for other, (others, _) in enumerate(operands):
                 wide = any(sizes[other][dim] > 1 for dim in dims)
