@@ -51,7 +51,9 @@ def apply(plan: Plan, model: nn.Module, *, structure_only: bool = False) -> nn.M
     analysis = analyse(model, inputs)
     sites = find_sites(analysis, model)
     decision = _proved(plan, analysis, sites)
-    mismatches = check_structure(plan, model, inputs, analysis, decision, sites)
+    mismatches = (
+        check_structure(plan, model, inputs, analysis, decision, sites) if plan.removals else []
+    )
     if mismatches:
         message = (
             f"the plan does not fit this model's forward: {mismatches[0].reason}; propose again"

@@ -22,6 +22,7 @@ from abscise.graph._movement import (
 )
 from abscise.graph._program import Program, Step
 
+_END = 2**63 - 1  # how torch writes an open end
 _EQUAL_PARTS = frozenset({"aten.chunk.default", "aten.split.Tensor"})
 
 
@@ -54,19 +55,20 @@ class Movement:
         if step.op in PADS:
             _pad_constants(ctx, step, kinds[0], contents[0])
             return
+        part = _takes_part(ctx.program, step)
+        if part:
+            kinds[0] = _without_windows(ctx.program, step, kinds[0], contents[0])
         moved = zip(
             move(ctx.program, step, kinds, UNKNOWN),
             move(ctx.program, step, contents, 0.0),
             strict=True,
         )
-        part = _takes_part(ctx.program, step)
-        windowed = part and _is_window(ctx, step, contents[0])
         for output, (kind, content) in zip(step.outputs, moved, strict=True):
             state = kind
             if part and output not in ctx.program.static:
                 # Which part it is may depend on the input's shape.
                 state = torch.where(kind == FIXED, UNKNOWN, kind).to(torch.int8)
-            ctx.give(output, state.clamp(max=FIXED) if windowed else state, content)
+            ctx.give(output, state, content)
 
     def liveness(self, ctx: LivenessPass, step: Step, needed: list[Tensor | None]) -> None:
         for value in index_values(step):
@@ -134,16 +136,21 @@ class Identity:
             ctx.need(step.inputs[0], needed[0])
 
 
-def _is_window(ctx: ConstantPass, step: Step, content: Tensor) -> bool:
-    """Part of a varying tensor: which part may depend on the input's shape."""
-    dims = touched_dims(ctx.program, step) or ()
-    return any(content.shape[dim] > 1 for dim in dims)
+def _without_windows(program: Program, step: Step, kind: Tensor, content: Tensor) -> Tensor:
+    """What varies where a part is taken is fixed: which part may depend on the input's shape."""
+    low = high = content
+    for dim in touched_dims(program, step) or ():
+        low, high = low.amin(dim, keepdim=True), high.amax(dim, keepdim=True)
+    return torch.where(low == high, kind, kind.clamp(max=FIXED)).to(torch.int8)
 
 
 def _takes_part(program: Program, step: Step) -> bool:
     """Does the step leave elements of its input out?"""
     if step.op in JOINS or step.op in IDENTITIES:
         return False
+    if step.op == "aten.slice.Tensor":  # what takes everything here may leave out elsewhere
+        start, end = step.argument(2, "start") or 0, step.argument(3, "end")
+        return start != 0 or (end is not None and end < _END) or step.argument(4, "step", 1) != 1
     whole = math.prod(program.values[moved_values(step)[0]].shape)
     return any(math.prod(program.values[output].shape) < whole for output in step.outputs)
 
