@@ -166,9 +166,9 @@ def run_once(subject: Subject, *, certify: bool) -> Run:
 def copying_timed(stage_s: dict[str, float]) -> Iterator[None]:
     """Inside, the editor's deep copy adds its seconds to the stage "copy"."""
 
-    def timed(model: nn.Module, *, share: bool) -> nn.Module:
+    def timed(model: nn.Module, **options: Any) -> nn.Module:
         started = time.perf_counter()
-        copied = copy_model(model, share=share)
+        copied = copy_model(model, **options)
         stage_s["copy"] = stage_s.get("copy", 0.0) + time.perf_counter() - started
         return copied
 
