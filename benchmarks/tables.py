@@ -57,12 +57,12 @@ def table(recorded: list[dict[str, Any]]) -> str:
     ]
     for run in recorded:
         seen = run["notes"]["predictions"]
-        notes = run["notes"]
+        macs = run["notes"]["dense"]["macs"] / run["notes"]["compacted"]["macs"]
         rows.append(
             f"| {run['method']} | {run['seed']} "
             f"| {run['units_removed']} of {run['units']} ({share(run):.0%}) "
             f"| {run['parameters']:,} -> {kept(run):,} ({kept(run) / run['parameters'] - 1:.0%}) "
-            f"| {notes['dense']['macs'] / notes['compacted']['macs']:.1f}x fewer | {run['error_percent']:.2f} % "
+            f"| {macs:.1f}x fewer | {run['error_percent']:.2f} % "
             f"| {seen['changed']} of {seen['examples']} |"
         )
     return "\n".join(rows)
