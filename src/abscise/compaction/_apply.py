@@ -5,19 +5,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from abscise._errors import PlanError
-from abscise._inputs import Inputs
 from abscise.compaction._build import unit_map
 from abscise.compaction._decide import Decision, folded_channels
-from abscise.compaction._edit import named_tensors, restructure
+from abscise.compaction._edit import named_tensors, restructure, sliced
 from abscise.compaction._fingerprint import fingerprint
 from abscise.compaction._folding import Site, find_sites
 from abscise.compaction._inputs_json import rebuild_inputs
 from abscise.compaction._plan import Plan
 from abscise.compaction._propose import check_structure
-from abscise.graph import Analysis, ConstantPass, analyse, eval_mode
+from abscise.graph import Analysis, ConstantPass, analyse
 from abscise.graph.rules import channel_units, kernel_sums
 
 
@@ -81,8 +81,8 @@ def apply_decision(
         if bool(channels[site.target].any()):
             edit = _fold(analysis, site, channels[site.target], decision)
             deltas[edit.name] = edit.delta
-    new_biases = {fold.target for fold in plan.folds if fold.into == "new_bias"}
-    for site in sites.values():
+    new_biases = _new_biases(plan)
+    for site in takers:
         if site.into == "new_bias" and site.target in deltas and site.target not in new_biases:
             message = (
                 f"this checkpoint needs a new bias {site.target} that the plan does not list; "
@@ -126,7 +126,7 @@ def _proved(plan: Plan, analysis: Analysis, sites: Mapping[int, Site]) -> Decisi
     return Decision(removed, live, carriers, {})
 
 
-def _removed_units(plan: Plan, analysis: Analysis) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+def _removed_units(plan: Plan, analysis: Analysis) -> NDArray[np.bool_]:
     labels = analysis.labels
     by_name = {
         (analysis.program.values[value].name, dim): ids for (value, dim), ids in labels.axes.items()
@@ -152,7 +152,7 @@ def _removed_units(plan: Plan, analysis: Analysis) -> "np.ndarray[tuple[int], np
 def _carriers(
     analysis: Analysis,
     sites: Mapping[int, Site],
-    removed: "np.ndarray[tuple[int], np.dtype[np.bool_]]",
+    removed: NDArray[np.bool_],
 ) -> dict[int, Tensor]:
     """Kept constant channels that can carry: the strongest of each group of each padded reader."""
     found = {}
@@ -226,7 +226,7 @@ def _write(
     names = {id(t): n for n, t in dense.named_parameters()}
     for target, delta in deltas.items():
         original = originals.get(target)
-        if original is None and target in plan_new_biases(plan):
+        if original is None and target in _new_biases(plan):
             rows = _kept_rows(plan, target.rpartition(".")[0], len(delta))
             tensors[target].add_(delta[rows].to(tensors[target]))
             continue
@@ -234,11 +234,11 @@ def _write(
             owner = dict(dense.named_parameters(remove_duplicate=False))[target]
             target, original = names[id(owner)], owner  # noqa: PLW2901
         exact = original.detach().cpu().to(torch.float64) + delta
-        changed = restructured_tensor(plan, target, exact)
+        changed = _restructured(plan, target, exact)
         _ = tensors[target].copy_(changed.to(tensors[target]))
 
 
-def plan_new_biases(plan: Plan) -> frozenset[str]:
+def _new_biases(plan: Plan) -> frozenset[str]:
     """Names of the biases that the plan creates."""
     return frozenset(fold.target for fold in plan.folds if fold.into == "new_bias")
 
@@ -251,13 +251,8 @@ def _kept_rows(plan: Plan, module: str, size: int) -> Tensor:
     return stays
 
 
-def restructured_tensor(plan: Plan, name: str, tensor: Tensor) -> Tensor:
+def _restructured(plan: Plan, name: str, tensor: Tensor) -> Tensor:
     """The plan's edits of one named tensor, applied to `tensor`."""
-    from abscise.compaction._edit import _sliced  # noqa: PLC0415
-
     removed = {edit.axis: edit.removed for edit in plan.edits if edit.name == name}
     grouped = next((edit for edit in plan.grouped if edit.name == name), None)
-    return _sliced(tensor, removed, grouped)
-
-
-__all__ = ["Inputs", "apply", "apply_decision", "eval_mode"]
+    return sliced(tensor, removed, grouped)

@@ -34,7 +34,7 @@ def restructure(plan: Plan, model: nn.Module, *, share: bool = False) -> nn.Modu
         by_name.setdefault(edit.name, {})[edit.axis] = edit.removed
     grouped = {edit.name: edit for edit in plan.grouped}
     for name in dict.fromkeys([*by_name, *grouped]):
-        new = _sliced(tensors[name], by_name.get(name, {}), grouped.get(name))
+        new = sliced(tensors[name], by_name.get(name, {}), grouped.get(name))
         _replace(slots[id(tensors[name])], tensors[name], new)
     for attribute in plan.attributes:
         setattr(_submodule(edited, attribute.module), attribute.name, attribute.value)
@@ -59,9 +59,10 @@ def _check_size(tensors: Mapping[str, Tensor], name: str, axis: int, size: int) 
         raise PlanError(message)
 
 
-def _sliced(
+def sliced(
     tensor: Tensor, removed: Mapping[int, tuple[int, ...]], grouped: GroupedEdit | None
 ) -> Tensor:
+    """`tensor` without the removed indices of each axis; its memory format is kept."""
     result = tensor.detach()
     if grouped is not None:
         result = _slice_groups(result, grouped, removed.get(0, ()))

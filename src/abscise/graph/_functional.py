@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from abscise._inputs import Inputs
-from abscise.graph._program import Program, Ref, Step, Value, static_values
+from abscise.graph._program import Program, Ref, Step, Value, resolve, static_values
 
 # In eval mode these return their input itself.
 _DROPOUT = frozenset(
@@ -208,7 +208,7 @@ class _Builder:
     def _run_on_meta(
         self, node: fx.Node, args: Any, kwargs: Mapping[str, Any], rename: str | None
     ) -> tuple[Tensor, ...]:
-        meta_args, meta_kwargs = _resolve((args, dict(kwargs)), self._meta)
+        meta_args, meta_kwargs = resolve((args, dict(kwargs)), self._meta)
         if "device" in meta_kwargs:
             meta_kwargs["device"] = torch.device("meta")
         function: Any = operation(rename) if rename else node.target
@@ -279,16 +279,6 @@ def operation(name: str) -> Any:
 
 def _argument(node: fx.Node, position: int) -> object:
     return node.args[position] if len(node.args) > position else None
-
-
-def _resolve(tree: Any, tensors: list[Tensor]) -> Any:
-    if isinstance(tree, Ref):
-        return tensors[tree.value]
-    if isinstance(tree, dict):
-        return {key: _resolve(item, tensors) for key, item in tree.items()}
-    if isinstance(tree, tuple | list):
-        return type(tree)(_resolve(item, tensors) for item in tree)
-    return tree
 
 
 def _shape(item: Any) -> tuple[Any, ...]:

@@ -1,7 +1,6 @@
 """Run a captured program on real tensors, to look at values inside the model without hooks."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,7 +8,7 @@ from torch import Tensor
 from abscise._errors import InputError
 from abscise._inputs import Inputs, map_tensors
 from abscise.graph._functional import operation
-from abscise.graph._program import Program, Ref
+from abscise.graph._program import Program, resolve
 
 
 def observe(program: Program, data: Inputs, see: Callable[[int, Tensor], None]) -> None:
@@ -28,7 +27,7 @@ def observe(program: Program, data: Inputs, see: Callable[[int, Tensor], None]) 
             env: dict[int, Tensor] = dict(zip(program.inputs, chunk, strict=True))
             env.update(constants)
             for position, step in enumerate(program.steps):
-                args, kwargs = _resolve((step.args, dict(step.kwargs)), env)
+                args, kwargs = resolve((step.args, dict(step.kwargs)), env)
                 result = operation(step.op)(*args, **kwargs)
                 results = result if isinstance(result, tuple | list) else (result,)
                 for value, tensor in zip(step.outputs, results, strict=True):
@@ -78,16 +77,6 @@ def _chunks(program: Program, data: Inputs) -> Iterator[list[Tensor]]:
             tensor.index_select(0, index.to(tensor.device)) if tensor.ndim else tensor
             for tensor in tensors
         ]
-
-
-def _resolve(tree: Any, env: dict[int, Tensor]) -> Any:
-    if isinstance(tree, Ref):
-        return env[tree.value]
-    if isinstance(tree, dict):
-        return {name: _resolve(item, env) for name, item in tree.items()}
-    if isinstance(tree, tuple | list):
-        return type(tree)(_resolve(item, env) for item in tree)
-    return tree
 
 
 def first_samples(inputs: Inputs, count: int) -> Inputs:

@@ -101,6 +101,17 @@ def static_values(steps: Iterable[Step], values: Sequence[Value]) -> frozenset[i
     return frozenset(found)
 
 
+def resolve(tree: Any, tensors: Sequence[Tensor] | Mapping[int, Tensor]) -> Any:
+    """Arguments of a step with every `Ref` replaced by its tensor."""
+    if isinstance(tree, Ref):
+        return tensors[tree.value]
+    if isinstance(tree, dict):
+        return {name: resolve(item, tensors) for name, item in tree.items()}
+    if isinstance(tree, tuple | list):
+        return type(tree)(resolve(item, tensors) for item in tree)
+    return tree
+
+
 def _collect(tree: Any, found: list[int]) -> None:
     if isinstance(tree, Ref):
         found.append(tree.value)
