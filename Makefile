@@ -13,7 +13,7 @@ demo: $(STAMP)
 
 # One thread per worker: two workers with a thread pool each would fight for the same cores.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term-missing:skip-covered --durations=10 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term-missing:skip-covered --durations=10 $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -23,6 +23,8 @@ from support.sites import Network
 SEEDS = st.integers(0, 2**20)
 CHAINS = ("vgg", "vgg-bn", "vgg-pool", "conv1d", "mlp")
 EVERY = pytest.mark.parametrize("name", FAMILIES)
+# torch.export under the coverage tracer takes half as long again, and the unit tests cover the code.
+pytestmark = pytest.mark.no_cover
 
 
 def planted(name: str, seed: int) -> tuple[Family, Network, tuple[Promise, ...]]:

@@ -10,14 +10,17 @@ import pytest
 import torch
 from torch import nn
 
-from support.compacting import check, noise, trained
+from support.compacting import check_compact, noise, trained
 from support.equality import difference, unit_count
 from support.small import dead_scales_, silent_
 from support.torchvision_shim import torchvision_models
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("torchvision") is None, reason="torchvision is not installed"
-)
+pytestmark = [
+    pytest.mark.no_cover,  # the unit tests cover the code; the tracer would cost half as much again
+    pytest.mark.skipif(
+        importlib.util.find_spec("torchvision") is None, reason="torchvision is not installed"
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +28,27 @@ class Case:
     """Layers whose units only one block reads, and the last norm before the reader.
 
     `writer` matches names of modules; `norm` is the replacement that gives the norm's name, `None`
-    where there is none; `shift` is a beta at which the activation gives zero.
+    where there is none; `shift` is a beta at which the activation gives zero. With `groups`, the
+    norm is a GroupNorm, of which whole groups die.
     """
 
     writer: str
     norm: str | None
     shift: float = -1.0
     options: dict[str, Any] = field(default_factory=dict)
+    groups: int = 0
+    builder: str = ""
 
 
 FAST = {
     "resnet18": Case(r"(layer\d\.\d)\.conv1", r"\1.bn1"),
+    "resnet18 with GroupNorm": Case(
+        r"(layer\d\.\d)\.conv1",
+        r"\1.bn1",
+        options={"norm_layer": lambda channels: nn.GroupNorm(8, channels)},
+        groups=8,
+        builder="resnet18",
+    ),
     "mobilenet_v2": Case(r"(features\.(?:[2-9]|1\d)\.conv)\.0\.0", r"\1.1.1"),
     "densenet121": Case(r"(features\..*)\.conv1", r"\1.norm2"),
 }
@@ -62,7 +75,9 @@ def plant_(model: nn.Module, case: Case) -> dict[str, set[int]]:
         if re.fullmatch(case.writer, name) is None:
             continue
         count = unit_count(writer)
-        units = set(dice.sample(range(count), max(1, count // 3)))
+        size = count // case.groups if case.groups else 1
+        parts = dice.sample(range(count // size), max(1, count // size // 3))
+        units = {part * size + offset for part in parts for offset in range(size)}
         if case.norm is None:
             silent_(writer, *units)
         else:
@@ -76,13 +91,13 @@ def plant_(model: nn.Module, case: Case) -> dict[str, set[int]]:
 def check_case(name: str, case: Case) -> None:
     torch.manual_seed(0)
     size = 64
-    model = getattr(torchvision_models(), name)(weights=None, **case.options)
+    model = getattr(torchvision_models(), case.builder or name)(weights=None, **case.options)
     model = trained(model, noise(8, 3, size, size))
     planted = plant_(model, case)
     batches = [noise(count, 3, size, size, seed=count) for count in (6, 1, 7)]
     batches.append(noise(1, 3, 96, 80, seed=3))
     assert difference(model, model, batches[:1]).conclusive
-    checked = check(model, noise(2, 3, size, size, seed=1), *batches)
+    checked = check_compact(model, noise(2, 3, size, size, seed=1), *batches)
     for layer, units in planted.items():
         assert checked.removed(layer) == units, layer
 

@@ -20,6 +20,7 @@ _TABLE: tuple[tuple[type[nn.Module], Mapping[tuple[str, int], str]], ...] = (
     (nn.modules.instancenorm._InstanceNorm, {  # noqa: SLF001 - likewise
         ("weight", 0): "num_features", ("running_mean", 0): "num_features",
     }),
+    (nn.GroupNorm, {("weight", 0): "num_channels"}),
     (nn.PReLU, {("weight", 0): "num_parameters"}),
 )  # fmt: skip
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

@@ -27,7 +27,7 @@ from abscise.compaction._plan import (
 from abscise.compaction._slices import layer_name, small_units, writing_slices
 from abscise.graph import Analysis, unit_ids
 from abscise.graph._compact import varying
-from abscise.graph.rules import Contraction, channel_units
+from abscise.graph.rules import GROUP_NORM, Contraction, channel_units, group_norm_operands
 
 Units = NDArray[np.bool_]
 NEAR_DEAD = 1e-3
@@ -169,7 +169,7 @@ def _attributes(
             if leaf == "weight" and isinstance(module, CONVOLUTIONS + TRANSPOSED):
                 sizes = _conv_sizes(analysis, contraction, removed)
                 found.update({(path, name): size for name, size in sizes.items()})
-    found.update(_bare_norms(analysis, model, removed))
+    found.update(_norm_sizes(analysis, model, removed))
     return tuple(
         Attribute(path, name, value)
         for (path, name), value in sorted(found.items())
@@ -177,20 +177,31 @@ def _attributes(
     )
 
 
-def _bare_norms(analysis: Analysis, model: nn.Module, removed: Units) -> dict[tuple[str, str], int]:
-    """Channels of InstanceNorms without parameters, whose size no edit tells."""
+def _norm_sizes(analysis: Analysis, model: nn.Module, removed: Units) -> dict[tuple[str, str], int]:
+    """Channels of InstanceNorms without parameters, and groups: sizes that no edit tells."""
     found: dict[tuple[str, str], int] = {}
     for step in analysis.program.steps:
         path = step.module.partition("@")[0]
-        if step.op != "aten.instance_norm.default" or not path:
+        if step.op not in {"aten.instance_norm.default", GROUP_NORM} or not path:
             continue
-        if not hasattr(model.get_submodule(path), "num_features"):
-            continue
-        for layer in analysis.labels.layers.get(step.inputs[0], ()):
-            if 1 in varying(layer):
-                units = analysis.labels.units(layer).ravel()
-                found[path, "num_features"] = int((~removed[np.maximum(units, 0)]).sum())
+        channels = analysis.program.values[step.inputs[0]].shape[1]
+        left = _left(analysis, step.inputs[0], removed)
+        sizes = {"num_features": left}
+        if step.op == GROUP_NORM:
+            groups = group_norm_operands(step)[1]
+            sizes = {"num_channels": left, "num_groups": left * groups // channels}
+        module = model.get_submodule(path)
+        found.update({(path, name): size for name, size in sizes.items() if hasattr(module, name)})
     return found
+
+
+def _left(analysis: Analysis, value: int, removed: Units) -> int:
+    """How many channels (dimension 1) of a value stay."""
+    for layer in analysis.labels.layers.get(value, ()):
+        if 1 in varying(layer):
+            units = analysis.labels.units(layer).ravel()
+            return int((~removed[np.maximum(units, 0)] | (units < 0)).sum())
+    return analysis.program.values[value].shape[1]
 
 
 def _conv_sizes(analysis: Analysis, c: Contraction, removed: Units) -> dict[str, int]:

@@ -100,14 +100,24 @@ def check_structure(
     decision: Decision,
     sites: Mapping[int, Site],
 ) -> list[Mismatch]:
-    """Rule R1 on a skeleton of the edited model."""
+    """Rule R1 on a skeleton of the edited model.
+
+    A capture for one batch size is the cheaper one. Where it does not agree, the units that must
+    stay are found in a capture that leaves the batch size free, as the old program's did.
+    """
     skeleton = restructure(plan, model, share=True)
-    try:
-        program = capture(skeleton, inputs, check=False)
-    except (CaptureError, InputError) as error:
-        return [_blame(analysis, decision, error)]
-    mismatches = compare(analysis, program, decision.removed)
-    return mismatches + _unused_biases(plan, program, analysis, decision, sites)
+    found: list[Mismatch] = []
+    for free_batch in (False, True):
+        try:
+            program = capture(skeleton, inputs, check=False, free_batch=free_batch)
+        except (CaptureError, InputError) as error:
+            found = [_blame(analysis, decision, error)]
+            continue
+        found = compare(analysis, program, decision.removed)
+        found += _unused_biases(plan, program, analysis, decision, sites)
+        if not found:
+            break
+    return found
 
 
 def _unused_biases(

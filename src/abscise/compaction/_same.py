@@ -18,7 +18,7 @@ from abscise.graph import Analysis, LabelPass, Program, Ref, Step, rules_of, uni
 from abscise.graph._compact import compress
 from abscise.graph._functional import operation
 from abscise.graph._movement import EXPANSIONS, RESHAPES
-from abscise.graph.rules import Rule
+from abscise.graph.rules import GROUP_NORM, Rule, group_norm_operands
 
 Units = NDArray[np.bool_]
 Ids = NDArray[np.int64]
@@ -28,6 +28,7 @@ _MAY_GET_BIAS = frozenset(
 )
 _FACTORIES = ("aten.zeros.", "aten.ones.", "aten.full.", "aten.empty.")
 _SIZES_AT = {
+    GROUP_NORM: 1,
     "aten.split.Tensor": 1,
     "aten.split.sizes": 1,
     "aten.split_with_sizes.default": 1,
@@ -153,6 +154,10 @@ class _Comparison:
         return steps == len(self._new.steps) and outputs == self._new.outputs and same_inputs
 
     def _same_arguments(self, old: Step, new: Step) -> bool:
+        if old.op == GROUP_NORM and self._group_size(old, self._old) != self._group_size(
+            new, self._new
+        ):
+            return False
         old_args, new_args = _all_arguments(old), _all_arguments(new)
         if old.op in _MAY_GET_BIAS and new.argument(2, "bias") is not None:
             # A reader may have got a new bias, which the old call had no place for.
@@ -167,6 +172,11 @@ class _Comparison:
             _equal(old.kwargs[name], new.kwargs[name], self._match, sizes=False)
             for name in old.kwargs
         )
+
+    @staticmethod
+    def _group_size(step: Step, program: Program) -> int:
+        x, groups, _ = group_norm_operands(step)
+        return program.values[x].shape[1] // groups
 
     def _same_joins(self, edges: int, pins: int) -> bool:
         """New joins connect what was joined before; new pins hit what was pinned before."""

@@ -23,13 +23,17 @@ from abscise.graph._hooks import quiet_hooks
 from abscise.graph._program import Program
 
 
-def capture(model: nn.Module, inputs: Inputs, *, check: bool = True) -> Program:
+def capture(
+    model: nn.Module, inputs: Inputs, *, check: bool = True, free_batch: bool = True
+) -> Program:
     """The forward of `model` in eval mode as a `Program`; the model is left as it was.
 
     Args:
         model: In any mode; it is captured in eval mode.
         inputs: What the model is called with.
         check: Refuse weights that are not finite or share storage.
+        free_batch: Leave the batch size free where the model allows it. Without it the capture
+            takes a third of the time, and code that looks at the batch size is fixed to this one.
 
     Raises:
         ModelError: Two parameters share one storage, or a weight is not finite.
@@ -43,7 +47,7 @@ def capture(model: nn.Module, inputs: Inputs, *, check: bool = True) -> Program:
     with eval_mode(traced), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with quiet_hooks(traced, tuple(inputs.args), inputs.kwargs), _quiet_torch():
-            exported = _export(traced, inputs)
+            exported = _export(traced, inputs, free_batch=free_batch)
         try:
             return build_program(model, exported)
         except NotFunctionalError:
@@ -89,15 +93,16 @@ def _quiet_torch() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _export(model: nn.Module, inputs: Inputs) -> torch.export.ExportedProgram:
+def _export(
+    model: nn.Module, inputs: Inputs, *, free_batch: bool
+) -> torch.export.ExportedProgram:
     args, kwargs = _two_samples(inputs)
     dims = map_tensors(args, _free_batch), map_tensors(kwargs, _free_batch)
     free_shapes = _dynamic_shapes(dims[0], dims[1])
     if free_shapes is not None:
+        shapes = free_shapes if free_batch else None
         with contextlib.suppress(Exception):  # an eager forward below tells what is wrong
-            return torch.export.export(
-                model, args, kwargs, dynamic_shapes=free_shapes, strict=False
-            )
+            return torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
     args, kwargs = tuple(inputs.args), dict(inputs.kwargs)
     try:
         return torch.export.export(model, args, kwargs, strict=False)

@@ -16,8 +16,11 @@ from abscise.graph.rules._elementwise import Elementwise, evaluate, is_elementwi
 from abscise.graph.rules._moving import BorderPad, Identity, Movement, is_border_pad
 from abscise.graph.rules._norm import (
     BATCH_NORMS,
+    GROUP_NORM,
     BatchNorm,
+    GroupNorm,
     batch_norm_operands,
+    group_norm_operands,
     normalises_by_batch,
 )
 from abscise.graph.rules._spatial import Pool, Reduction, is_pool, is_reduction
@@ -38,6 +41,7 @@ def rule_of(program: Program, step: Step, static: frozenset[int]) -> Rule:
         return Contract(contraction)
     table: tuple[tuple[bool, Rule], ...] = (
         (step.op in BATCH_NORMS, BatchNorm()),
+        (step.op == GROUP_NORM, GroupNorm()),
         (is_movement(program, step), Movement()),
         (is_border_pad(step), BorderPad()),
         (is_elementwise(step), Elementwise()),
@@ -50,6 +54,7 @@ def rule_of(program: Program, step: Step, static: frozenset[int]) -> Rule:
 
 __all__ = [
     "BATCH_NORMS",
+    "GROUP_NORM",
     "Contract",
     "Contraction",
     "Rule",
@@ -58,6 +63,7 @@ __all__ = [
     "contraction_of",
     "dense_nonzero",
     "evaluate",
+    "group_norm_operands",
     "is_border_pad",
     "is_elementwise",
     "kernel_sums",
