@@ -34,6 +34,7 @@ def test_an_unread_group_goes_whole(affine: bool) -> None:
     checked = run(model)
     assert checked.removed("a") == {2, 3}
     norm = checked.model.get_submodule("norm")
+    assert isinstance(norm, nn.GroupNorm)
     assert (norm.num_groups, norm.num_channels) == (2, 4)
 
 

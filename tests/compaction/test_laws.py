@@ -23,7 +23,7 @@ from support.sites import Network
 SEEDS = st.integers(0, 2**20)
 CHAINS = ("vgg", "vgg-bn", "vgg-pool", "conv1d", "mlp")
 EVERY = pytest.mark.parametrize("name", FAMILIES)
-# torch.export under the coverage tracer takes half as long again, and the unit tests cover the code.
+# Under the coverage tracer torch.export takes half as long again; the other tests cover the code.
 pytestmark = pytest.mark.no_cover
 
 

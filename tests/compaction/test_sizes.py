@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import abscise
-from support.compacting import check, noise, removed
+from support.compacting import check, noise, removed, trained
 from support.equality import assert_equal
 from support.small import Calls, constant_, conv, flat, net, silent_, unread_
 
@@ -184,7 +184,6 @@ ALONG: dict[str, Callable[[Tensor], Tensor]] = {
     "layer_norm": lambda y: functional.layer_norm(y.permute(0, 2, 3, 1), (y.shape[1],)).permute(
         0, 3, 1, 2
     ),
-    "group_norm": lambda y: functional.group_norm(y, 3),
     "linalg_vector_norm": lambda y: torch.linalg.vector_norm(y, 1.0, 1, keepdim=True),
     "local_response_norm": lambda y: functional.local_response_norm(y, 3),
 }
@@ -217,22 +216,32 @@ def test_a_sum_or_norm_along_the_units_lets_zeros_go_but_no_constants(name: str)
     assert check(model, EXAMPLE, IMAGES, ONE, WIDER).removed("a") == {4}
 
 
-@pytest.mark.parametrize(
-    "norm", [nn.InstanceNorm2d(6), nn.InstanceNorm2d(6, affine=True), nn.GroupNorm(3, 6)]
-)
-def test_norms_over_an_image_are_removed_rightly_or_not_at_all(norm: nn.Module) -> None:
+@pytest.mark.parametrize("affine", [True, False])
+def test_channels_of_an_instance_norm_go_one_by_one(affine: bool) -> None:
+    norm = nn.InstanceNorm2d(6, affine=affine)
     model = net(lambda m, x: m.b(m.norm(m.a(x)).relu()), a=conv(3, 6), norm=norm, b=conv(6, 2, 3))
-    silent_(model.a, 2, 3)
     unread_(model.b, 2, 3)
-    assert check(model, EXAMPLE, IMAGES, ONE).removed("a") <= {2, 3}
+    assert check(model, EXAMPLE, IMAGES, ONE).removed("a") == {2, 3}
 
 
-def test_part_of_a_group_of_a_group_norm_stays() -> None:
-    model = net(
-        lambda m, x: m.b(m.norm(m.a(x)).relu()), a=conv(3, 6), norm=nn.GroupNorm(3, 6), b=conv(6, 2)
-    )
-    unread_(model.b, 2)
-    assert check(model, EXAMPLE, IMAGES, ONE).removed("a") == set()
+BY_BATCH: dict[str, Callable[[], nn.Module]] = {
+    "BatchNorm1d": lambda: nn.BatchNorm1d(4, track_running_stats=False),
+    "InstanceNorm1d": lambda: nn.InstanceNorm1d(4),
+    "GroupNorm": lambda: nn.GroupNorm(2, 4),
+}
+
+
+@pytest.mark.parametrize("name", BY_BATCH)
+def test_units_along_the_length_count_in_the_statistics_of_the_batch(name: str) -> None:
+    model = trained(
+        Calls(
+            lambda m, x: m.b(m.norm(m.a(x))), a=nn.Linear(6, 5), norm=BY_BATCH[name](),
+            b=nn.Linear(5, 2),
+        ),
+        noise(8, 4, 6),
+    )  # fmt: skip
+    unread_(model.b, 1)
+    assert check(model, noise(2, 4, 6, seed=1), noise(8, 4, 6)).removed("a") == set()
 
 
 def test_a_reduction_over_space_pins_nothing() -> None:

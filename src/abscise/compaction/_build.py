@@ -10,13 +10,11 @@ from torch import nn
 
 from abscise._inputs import Inputs
 from abscise._units import Axis, UnitMap
-from abscise.compaction._attributes import CONVOLUTIONS, TRANSPOSED, attribute_of
 from abscise.compaction._decide import Decision, folded_channels
 from abscise.compaction._fingerprint import fingerprint
 from abscise.compaction._folding import Site
 from abscise.compaction._inputs_json import describe_inputs
 from abscise.compaction._plan import (
-    Attribute,
     AxisEdit,
     Fold,
     GroupedEdit,
@@ -24,10 +22,10 @@ from abscise.compaction._plan import (
     Plan,
     Removal,
 )
+from abscise.compaction._sizes import attributes_after
 from abscise.compaction._slices import layer_name, small_units, writing_slices
 from abscise.graph import Analysis, unit_ids
-from abscise.graph._compact import varying
-from abscise.graph.rules import GROUP_NORM, Contraction, channel_units, group_norm_operands
+from abscise.graph.rules import channel_units
 
 Units = NDArray[np.bool_]
 NEAR_DEAD = 1e-3
@@ -105,7 +103,7 @@ def build_plan(
         edits=edits,
         grouped=grouped,
         folds=_folds(analysis, decision, sites),
-        attributes=_attributes(analysis, model, edits, removed),
+        attributes=attributes_after(analysis, model, edits, removed),
         layers=_layers(units, removed, decision.why_kept),
         pinned=dict(
             Counter(_short(units.pinned[unit]) for unit in units.units & set(units.pinned))
@@ -152,101 +150,13 @@ def _grouped(analysis: Analysis, removed: Units) -> tuple[GroupedEdit, ...]:
     return tuple(sorted(edits, key=lambda edit: edit.name))
 
 
-def _attributes(
-    analysis: Analysis, model: nn.Module, edits: tuple[AxisEdit, ...], removed: Units
-) -> tuple[Attribute, ...]:
-    owners = _owners(analysis)
-    found: dict[tuple[str, str], int] = {}
-    for edit in edits:
-        for path, leaf in owners[edit.name]:
-            attribute = attribute_of(model.get_submodule(path), leaf, edit.axis)
-            if attribute is not None:
-                found[path, attribute] = edit.size - len(edit.removed)
-    for contraction in analysis.contractions.values():
-        weight = analysis.program.values[contraction.weight].name
-        for path, leaf in owners.get(weight or "", ()):
-            module = model.get_submodule(path)
-            if leaf == "weight" and isinstance(module, CONVOLUTIONS + TRANSPOSED):
-                sizes = _conv_sizes(analysis, contraction, removed)
-                found.update({(path, name): size for name, size in sizes.items()})
-    found.update(_norm_sizes(analysis, model, removed))
-    return tuple(
-        Attribute(path, name, value)
-        for (path, name), value in sorted(found.items())
-        if getattr(model.get_submodule(path), name) != value
-    )
-
-
-def _norm_sizes(analysis: Analysis, model: nn.Module, removed: Units) -> dict[tuple[str, str], int]:
-    """Channels of InstanceNorms without parameters, and groups: sizes that no edit tells."""
-    found: dict[tuple[str, str], int] = {}
-    for step in analysis.program.steps:
-        path = step.module.partition("@")[0]
-        if step.op not in {"aten.instance_norm.default", GROUP_NORM} or not path:
-            continue
-        channels = analysis.program.values[step.inputs[0]].shape[1]
-        left = _left(analysis, step.inputs[0], removed)
-        sizes = {"num_features": left}
-        if step.op == GROUP_NORM:
-            groups = group_norm_operands(step)[1]
-            sizes = {"num_channels": left, "num_groups": left * groups // channels}
-        module = model.get_submodule(path)
-        found.update({(path, name): size for name, size in sizes.items() if hasattr(module, name)})
-    return found
-
-
-def _left(analysis: Analysis, value: int, removed: Units) -> int:
-    """How many channels (dimension 1) of a value stay."""
-    for layer in analysis.labels.layers.get(value, ()):
-        if 1 in varying(layer):
-            units = analysis.labels.units(layer).ravel()
-            return int((~removed[np.maximum(units, 0)] | (units < 0)).sum())
-    return analysis.program.values[value].shape[1]
-
-
-def _conv_sizes(analysis: Analysis, c: Contraction, removed: Units) -> dict[str, int]:
-    """The attributes of a convolution after the removal."""
-    program = analysis.program
-    units = channel_units(analysis.labels, program, c).numpy()
-    channels = int((~removed[np.maximum(units, 0)] | (units < 0)).sum())
-    axis = analysis.labels.axes.get((c.weight, c.out_axis))
-    size = program.values[c.weight].shape[c.out_axis]
-    outputs = size if axis is None else int((~removed[analysis.labels.roots[axis]]).sum())
-    groups = c.groups
-    if groups > 1 and len(units) == groups:  # depthwise
-        groups = channels
-    elif groups > 1:
-        groups -= _groups_gone(analysis, c, removed)
-    if c.transposed:
-        outputs *= groups  # its weight is (inputs, outputs per group)
-    return {"in_channels": channels, "out_channels": outputs, "groups": groups}
-
-
-def _groups_gone(analysis: Analysis, c: Contraction, removed: Units) -> int:
-    """How many groups of a grouped convolution go whole."""
-    for balance in analysis.labels.balances:
-        own = balance.grouped and analysis.contractions[balance.step].weight == c.weight
-        if own and balance.inputs is not None:
-            return sum(bool(removed[analysis.labels.roots[row]].all()) for row in balance.rows)
-    return 0
-
-
-def _owners(analysis: Analysis) -> dict[str, list[tuple[str, str]]]:
-    """Name of a parameter -> (module, attribute) of all places that it is tied to."""
-    owners: dict[str, list[tuple[str, str]]] = {}
-    for name, first in analysis.program.aliases.items():
-        path, _, leaf = name.rpartition(".")
-        owners.setdefault(first, []).append((path, leaf))
-    return owners
-
-
 def _folds(analysis: Analysis, decision: Decision, sites: Mapping[int, Site]) -> tuple[Fold, ...]:
     folds = {}
     for site in sites.values():
         channels = folded_channels(analysis, site, decision.removed, decision.needed)
         if bool(channels.any()):
-            weight = analysis.program.values[site.contraction.weight].name or ""
-            reader = weight.rpartition(".")[0]
+            step = analysis.program.steps[site.position]
+            reader = layer_name(analysis.program, site.contraction, step)
             folds[site.target, site.into] = Fold(reader, site.into, site.target)
     return tuple(folds[key] for key in sorted(folds))
 

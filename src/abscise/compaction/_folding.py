@@ -105,14 +105,15 @@ def _target(analysis: Analysis, model: nn.Module, position: int, c: Contraction)
     """What can take the constants of this reader: (kind, qualified name), ("", "") for nothing."""
     weight = analysis.program.values[c.weight].name
     found: tuple[str, str] | None = None
-    if weight is None:
-        return "", ""
     if c.padded:
-        found = ("carrier", weight) if _read_by_its_layer_only(analysis, c.weight, c) else None
+        own = weight is not None and _read_by_its_layer_only(analysis, c.weight, c)
+        found = ("carrier", weight) if weight is not None and own else None
     elif c.bias is not None:
         found = _own_bias(analysis, c)
     else:
-        found = _running_mean(analysis, position) or _new_bias(model, weight)
+        found = _running_mean(analysis, position)
+        if found is None and weight is not None:
+            found = _new_bias(model, weight)
     return found or ("", "")
 
 

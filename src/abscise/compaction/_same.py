@@ -192,27 +192,21 @@ class _Comparison:
     def _expected(self, value: int) -> tuple[list[Ids], tuple[int, ...]] | None:
         """Unit ids of the old layers without the removed ones, and the shape; None: no product."""
         shape = list(self._old.values[value].shape)
-        layers: list[Ids] = []
-        for layer in self._labels.layers.get(value, ()):
-            units = self._labels.units(layer)
+        layers = [self._labels.units(layer) for layer in self._labels.layers.get(value, ())]
+        lines: dict[int, torch.Tensor] = {}
+        for units in layers:
             stays = torch.from_numpy(~self._removed[np.maximum(units, 0)] | (units < 0))
-            result = torch.from_numpy(units)
+            own = {dim: _line(stays, dim) for dim in range(units.ndim) if units.shape[dim] > 1}
             product = torch.ones_like(stays)
-            for dim in range(layer.ndim):
-                if layer.shape[dim] == 1:
-                    continue
-                line = stays
-                for other in range(layer.ndim):
-                    if other != dim:
-                        line = line.any(other, keepdim=True)
+            for dim, line in own.items():
                 product = product & line
-                index = line.flatten().nonzero().flatten()
-                result = result.index_select(dim, index)
-                shape[dim] = len(index)
+                # Several layers run along one dimension where axes were flattened into it.
+                lines[dim] = line if dim not in lines else lines[dim] & line
             if not bool((product == stays).all()):
                 return None
-            layers.append(result.numpy())
-        return layers, tuple(shape)
+        indices = {dim: line.flatten().nonzero().flatten() for dim, line in lines.items()}
+        shape = [len(indices[dim]) if dim in indices else size for dim, size in enumerate(shape)]
+        return [_select(units, indices) for units in layers], tuple(shape)
 
     def _same_labels(self, old: int, new: int) -> bool:
         expected = self._expected(old)
@@ -233,6 +227,23 @@ class _Comparison:
             return False
         self._ctx.give(new, [torch.from_numpy(layer) for layer in expected[0]])
         return True
+
+
+def _line(stays: torch.Tensor, dim: int) -> torch.Tensor:
+    """Where along `dim` anything stays; the other dimensions have size 1."""
+    for other in range(stays.ndim):
+        if other != dim:
+            stays = stays.any(other, keepdim=True)
+    return stays
+
+
+def _select(units: Ids, indices: Mapping[int, torch.Tensor]) -> Ids:
+    result = torch.from_numpy(units)
+    for dim, index in indices.items():
+        if result.shape[dim] > 1:
+            result = result.index_select(dim, index)
+    found: Ids = result.numpy()
+    return found
 
 
 def _all_arguments(step: Step) -> list[Any]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from abscise.graph import Analysis, Program, Step, unit_ids
 from abscise.graph.rules import (
     BATCH_NORMS,
+    WEIGHT_NORM,
     Contraction,
     batch_norm_operands,
     evaluate,
@@ -61,8 +62,9 @@ def writing_slices(analysis: Analysis) -> tuple[WritingSlice, ...]:
     found: list[WritingSlice] = []
     scaled: set[int] = set()
     for position, contraction in analysis.contractions.items():
-        weight = program.values[contraction.weight]
-        if weight.name is None or weight.data is None or position not in rows:
+        weight = analysis.constants.tensor(contraction.weight)
+        parameter = _row_parameter(program, contraction.weight)
+        if parameter is None or weight is None or position not in rows:
             continue
         units = unit_ids(analysis.labels.roots, rows[position])
         layer = layer_name(program, contraction, program.steps[position])
@@ -72,16 +74,16 @@ def writing_slices(analysis: Analysis) -> tuple[WritingSlice, ...]:
             scaled.add(program.steps.index(norm))
             found.append(_scale(program, users, norm, layer, units))
             continue
-        others = [dim for dim in range(weight.data.ndim) if dim != contraction.out_axis]
+        others = [dim for dim in range(weight.ndim) if dim != contraction.out_axis]
         found.append(
             WritingSlice(
                 layer=layer,
                 units=units,
-                parameter=weight.name,
+                parameter=parameter,
                 shift=_name(program, contraction.bias),
                 axis=contraction.out_axis,
                 kind="row",
-                magnitude=weight.data.detach().abs().amax(others).cpu(),
+                magnitude=weight.detach().abs().amax(others).cpu(),
                 activation=_activation(program, users, output),
                 dim=contraction.out_dim,
             )
@@ -92,6 +94,16 @@ def writing_slices(analysis: Analysis) -> tuple[WritingSlice, ...]:
             if lone is not None:
                 found.append(lone)
     return tuple(found)
+
+
+def _row_parameter(program: Program, weight: int) -> str | None:
+    """The parameter whose rows are those of a weight: itself, or for weight norm its lengths."""
+    if program.values[weight].name is not None:
+        return program.values[weight].name
+    step = next((step for step in program.steps if weight in step.outputs), None)
+    if step is None or step.op != WEIGHT_NORM:
+        return None
+    return program.values[step.args[1].value].name
 
 
 def layer_name(program: Program, c: Contraction, step: Step) -> str:

@@ -13,7 +13,7 @@ from abscise.graph._constants import ConstantPass
 from abscise.graph._labels import LabelPass, Labels
 from abscise.graph._liveness import LivenessPass
 from abscise.graph._program import Program
-from abscise.graph.rules import Contract, Contraction, Rule, rule_of
+from abscise.graph.rules import Contract, Contraction, Rule, fold_static, rule_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,8 @@ def analyse_program(program: Program) -> Analysis:
     rules = rules_of(program)
     constants = ConstantPass(program)
     for step, rule in zip(program.steps, rules, strict=True):
-        rule.constants(constants, step)
+        if not fold_static(constants, step, rule):
+            rule.constants(constants, step)
     return Analysis(program, rules, label(program, rules), constants)
 
 

@@ -93,9 +93,7 @@ def _quiet_torch() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _export(
-    model: nn.Module, inputs: Inputs, *, free_batch: bool
-) -> torch.export.ExportedProgram:
+def _export(model: nn.Module, inputs: Inputs, *, free_batch: bool) -> torch.export.ExportedProgram:
     args, kwargs = _two_samples(inputs)
     dims = map_tensors(args, _free_batch), map_tensors(kwargs, _free_batch)
     free_shapes = _dynamic_shapes(dims[0], dims[1])

@@ -7,14 +7,14 @@ take over
 is *excused*: it is not needed there as long as its unit is not kept.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from abscise.graph._compact import align, any_to
+from abscise.graph._compact import align, any_to, varying
 from abscise.graph._constants import ConstantPass
 from abscise.graph._labels import Labels
 from abscise.graph._program import Program
@@ -45,6 +45,7 @@ class LivenessPass:
         self._excused = excused
         self._demanded = demanded
         self._needed: dict[int, Tensor] = {}
+        self._held = np.zeros(len(labels.roots), dtype=bool)
         for value in program.outputs:
             self.need_all(value)
 
@@ -85,13 +86,31 @@ class LivenessPass:
         rank = len(self.program.values[value].shape)
         mask = torch.ones([1] * rank, dtype=torch.bool)
         for layer in self.labels.layers.get(value, ()):
-            units = torch.from_numpy(self.labels.units(layer))
-            mask = mask & (torch.from_numpy(self._kept)[units.clamp(min=0)] | (units < 0))
+            mask = mask & self._stays(layer)
         return mask
+
+    def hold_nonzero(self, value: int, dims: Collection[int]) -> None:
+        """A weight is reduced along `dims`: units with an element there that is not zero stay."""
+        known = self.constants.known(value)
+        layers = self.labels.layers.get(value, ())
+        for layer in layers:
+            if not set(varying(layer)) & set(dims):
+                continue
+            rank = len(self.program.values[value].shape)
+            mask = torch.ones([1] * rank, dtype=torch.bool) if known is None else ~known.zero
+            for other in layers:
+                mask = mask if other is layer else mask & self._stays(other)
+            units = self.labels.units(layer)
+            live = any_to(mask, tuple(layer.shape)).expand(layer.shape).numpy() & (units >= 0)
+            self._held[units[live]] = True
+
+    def _stays(self, layer: Tensor) -> Tensor:
+        units = torch.from_numpy(self.labels.units(layer))
+        return torch.from_numpy(self._kept)[units.clamp(min=0)] | (units < 0)
 
     def touched_units(self) -> NDArray[np.bool_]:
         """Unit id -> is any of its elements needed?"""
-        found = np.zeros(len(self.labels.roots), dtype=bool)
+        found = self._held.copy()
         for value, mask in self._needed.items():
             if value in self._static:
                 continue  # a weight's elements go with the units that they belong to

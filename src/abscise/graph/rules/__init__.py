@@ -3,6 +3,7 @@
 from abscise.graph._movement import is_movement
 from abscise.graph._program import Program, Step
 from abscise.graph.rules._base import Rule, Unknown
+from abscise.graph.rules._computed import WEIGHT_NORM, WeightNorm, fold_static
 from abscise.graph.rules._contract import (
     Contract,
     channel_units,
@@ -42,6 +43,7 @@ def rule_of(program: Program, step: Step, static: frozenset[int]) -> Rule:
     table: tuple[tuple[bool, Rule], ...] = (
         (step.op in BATCH_NORMS, BatchNorm()),
         (step.op == GROUP_NORM, GroupNorm()),
+        (step.op == WEIGHT_NORM, WeightNorm()),
         (is_movement(program, step), Movement()),
         (is_border_pad(step), BorderPad()),
         (is_elementwise(step), Elementwise()),
@@ -55,6 +57,7 @@ def rule_of(program: Program, step: Step, static: frozenset[int]) -> Rule:
 __all__ = [
     "BATCH_NORMS",
     "GROUP_NORM",
+    "WEIGHT_NORM",
     "Contract",
     "Contraction",
     "Rule",
@@ -63,6 +66,7 @@ __all__ = [
     "contraction_of",
     "dense_nonzero",
     "evaluate",
+    "fold_static",
     "group_norm_operands",
     "is_border_pad",
     "is_elementwise",

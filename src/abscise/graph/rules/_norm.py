@@ -31,6 +31,8 @@ class BatchNorm:
             if 1 in varying(layer) or last:
                 channels = ctx.flatten_to(layer, 1, f"unevenly normalised by {step.where}")
                 layers.append(channels)
+            elif _by_batch(step) and set(varying(layer)) - _own_dims(step):
+                ctx.pin(layer, f"reduced over by {step.where}")
             else:
                 layers.append(layer)
         for parameter in parameters:
@@ -114,9 +116,7 @@ class GroupNorm:
         if bool(constant.any()):
             kind = torch.where(constant, CONSTANT, UNKNOWN).to(torch.int8)
             value = torch.where(constant, beta, torch.zeros_like(beta))
-            ctx.give(
-                step.outputs[0], unvector(kind, 1, len(shape)), unvector(value, 1, len(shape))
-            )
+            ctx.give(step.outputs[0], unvector(kind, 1, len(shape)), unvector(value, 1, len(shape)))
 
     def liveness(self, ctx: LivenessPass, step: Step, needed: list[Tensor | None]) -> None:
         x, groups, parameters = group_norm_operands(step)
@@ -184,6 +184,11 @@ def _operands(step: Step) -> tuple[int, int | None, int | None, int | None, int 
 
 def _by_batch(step: Step) -> bool:
     return step.op in _WITH_FLAG and bool(step.args[5])
+
+
+def _own_dims(step: Step) -> set[int]:
+    """Dimensions along which every index has statistics of its own."""
+    return {0, 1} if step.op == "aten.instance_norm.default" else {1}
 
 
 def _eps(step: Step) -> float:

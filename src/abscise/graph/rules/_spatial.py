@@ -124,12 +124,7 @@ class Reduction:
         layers = []
         for layer in ctx.layers(x):
             if set(reduced) & set(varying(layer)):
-                # A weight's elements count here whether or not its unit is read elsewhere.
-                if (
-                    x in ctx.static
-                    or not _lets_zeros_go(step)
-                    or not set(varying(layer)) <= set(reduced)
-                ):
+                if not _lets_zeros_go(step) or not set(varying(layer)) <= set(reduced):
                     ctx.pin(layer, f"reduced over by {step.where}")
             else:
                 layers.append(_drop(ctx.program, step, layer))
@@ -162,6 +157,9 @@ class Reduction:
         reduced = _dims(ctx.program, step)
         keeps = _keeps_rank(ctx.program, step)
         known = ctx.constants.known(x)
+        if x in ctx.program.static:
+            # A weight's elements count here whether or not its unit is read elsewhere.
+            ctx.hold_nonzero(x, reduced)
         for mask in needed:
             if mask is None:
                 continue

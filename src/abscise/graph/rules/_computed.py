@@ -1,0 +1,103 @@
+"""Weights that forward computes from parameters (rule R9): their values, and weight norm."""
+
+import torch
+from torch import Tensor
+
+from abscise.graph._constants import CONSTANT, UNKNOWN, ConstantPass
+from abscise.graph._functional import operation
+from abscise.graph._labels import LabelPass, join_elementwise
+from abscise.graph._liveness import LivenessPass
+from abscise.graph._movement import EXPANSIONS
+from abscise.graph._program import Program, Ref, Step, resolve
+from abscise.graph.rules._base import Rule
+from abscise.graph.rules._norm import BatchNorm
+from abscise.graph.rules._spatial import Reduction
+
+WEIGHT_NORM = "aten._weight_norm.default"
+# Their result has a size that may be the batch's: a sum over it would be none of the weights'.
+_SIZED = EXPANSIONS | {"aten.repeat.default", "aten.repeat_interleave.self_int"}
+
+
+class WeightNorm:
+    """`v * (g / norm(v))`, the norm over all axes but one (`torch.nn.utils.weight_norm`).
+
+    Rows go with their elements of `g`. A column may go where it holds zeros only: anything else
+    counts in the norms.
+    """
+
+    def labels(self, ctx: LabelPass, step: Step) -> None:
+        v, g, axis = _operands(step)
+        shape = ctx.program.values[v].shape
+        if axis is None:
+            for value in (v, g):
+                ctx.pin_value(value, f"reduced over by {step.where}")
+            return
+        operands = [(ctx.layers(v), shape), (ctx.layers(g), ctx.program.values[g].shape)]
+        ctx.give(step.outputs[0], join_elementwise(ctx, step, operands, len(shape)))
+
+    def constants(self, ctx: ConstantPass, step: Step) -> None:
+        """Nothing beyond `fold_static`."""
+        del ctx, step
+
+    def liveness(self, ctx: LivenessPass, step: Step, needed: list[Tensor | None]) -> None:
+        del needed
+        v, g, axis = _operands(step)
+        if axis is not None:
+            rank = len(ctx.program.values[v].shape)
+            ctx.hold_nonzero(v, [dim for dim in range(rank) if dim != axis])
+        ctx.need_all(v)
+        ctx.need_all(g)
+
+
+def fold_static(ctx: ConstantPass, step: Step, rule: Rule) -> bool:
+    """The value of a step on parameters and buffers alone, by the operation itself in float64.
+
+    Returns:
+        Whether the rule of the step has nothing to add.
+    """
+    foldable = isinstance(rule, Reduction | BatchNorm | WeightNorm) and len(step.outputs) == 1
+    tensors = _static_operands(ctx, step) if foldable else None
+    if tensors is None:
+        return False
+    args, kwargs = resolve((step.args, dict(step.kwargs)), tensors)
+    result = operation(step.op)(*args, **kwargs)
+    if not result.is_floating_point():
+        return False
+    finite = torch.isfinite(result)
+    kind = torch.where(finite, CONSTANT, UNKNOWN).to(torch.int8)
+    ctx.give(step.outputs[0], kind, torch.where(finite, result, 0.0))
+    return True
+
+
+def _static_operands(ctx: ConstantPass, step: Step) -> dict[int, Tensor] | None:
+    """Value id -> float64 tensor of all inputs of the step; None where one is not known."""
+    program = ctx.program
+    if not step.inputs or not set(step.inputs) <= program.static:
+        return None
+    tensors: dict[int, Tensor] = {}
+    for value in step.inputs:
+        tensor = ctx.tensor(value) if _sized_by_weights(program, value) else None
+        if tensor is None or tensor.is_meta or not tensor.is_floating_point():
+            return None
+        tensors[value] = tensor.detach().cpu().to(torch.float64)
+    return tensors
+
+
+def _sized_by_weights(program: Program, value: int) -> bool:
+    """Was no size of the inputs put into this value?"""
+    producers = {output: step for step in program.steps for output in step.outputs}
+    open_values = [value]
+    while open_values:
+        step = producers.get(open_values.pop())
+        if step is not None:
+            if step.op in _SIZED:
+                return False
+            open_values += step.inputs
+    return True
+
+
+def _operands(step: Step) -> tuple[int, int, int | None]:
+    """Value ids of `v` and `g`, and the axis that keeps its own norms (None: one norm of all)."""
+    v, g = (item.value for item in step.args[:2] if isinstance(item, Ref))
+    axis = int(step.argument(2, "dim", 0))
+    return v, g, None if axis == -1 else axis
