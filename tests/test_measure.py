@@ -161,7 +161,7 @@ def test_impossible_repeats_are_refused() -> None:
 def test_a_model_that_cannot_be_copied_is_one_line() -> None:
     model = Tied()
     model.__dict__["lock"] = threading.Lock()
-    with pytest.raises(ModelError, match=r"Tied cannot be copied by copy\.deepcopy"):
+    with pytest.raises(ModelError, match=r"Tied cannot be copied"):
         _ = measure(model, torch.randn(2, 4))
 
 

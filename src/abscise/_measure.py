@@ -1,6 +1,5 @@
 """Measure: how large a model is, and how long it takes."""
 
-import copy
 import statistics
 import time
 from collections.abc import Iterable
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from abscise._copying import copy_model
 from abscise._errors import CaptureError, InputError, ModelError
 from abscise._inputs import ExampleInputs, Inputs, as_inputs
 from abscise._macs import count_macs
@@ -159,11 +159,7 @@ def _batch(tensors: Iterable[Tensor | Value]) -> int:
 
 
 def _times(model: nn.Module, given: Inputs, repeats: int, *, subnormal: bool) -> _Times:
-    try:
-        timed = copy.deepcopy(model).eval()
-    except Exception as error:
-        message = f"{type(model).__name__} cannot be copied by copy.deepcopy: {first_line(error)}"
-        raise ModelError(message) from error
+    timed = copy_model(model, share=False).eval()
     threads = torch.get_num_threads()
     seconds = _in_new_thread(timed, given, repeats, threads, flush=False)
     median = statistics.median(seconds)

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from abscise._certificate import Certificate, PlantedError
-from abscise._errors import InputError, ModelError
+from abscise._errors import InputError
 from abscise._inputs import ExampleInputs, Inputs, as_inputs
 from abscise.proof import (
     Leaves,
@@ -78,7 +78,7 @@ def verify(
         raise ValueError(message)
     given = as_inputs(inputs)
     with quiet():
-        before, after = _copy(dense), _copy(compacted)
+        before, after = eval_copy(dense), eval_copy(compacted)
         runs = _run_dense(before, given, seed)
         draft = Certificate(
             passed=False,
@@ -112,14 +112,6 @@ class _Reference:
     tolerance_from: str
     rounding: float
     outputs64: tuple[Leaves, ...] | None
-
-
-def _copy(model: nn.Module) -> nn.Module:
-    try:
-        return eval_copy(model)
-    except Exception as error:
-        message = f"{type(model).__name__} cannot be copied by copy.deepcopy: {_first_line(error)}"
-        raise ModelError(message) from error
 
 
 def _run_dense(before: nn.Module, given: Inputs, seed: int) -> Runs:

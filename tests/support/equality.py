@@ -39,7 +39,7 @@ def outputs(model: nn.Module, arguments: Any) -> list[Tensor]:
             result = model(**arguments)
         else:
             result = model(*arguments)
-    return [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+    return [leaf.detach() for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
 
 
 def difference(dense: nn.Module, compacted: nn.Module, batches: Sequence[Any]) -> Difference:

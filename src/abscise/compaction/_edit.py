@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from abscise._copying import copy_model
 from abscise._errors import PlanError
 from abscise.compaction._plan import GroupedEdit, Plan
-from abscise.graph import copy_model
 
 
 def restructure(plan: Plan, model: nn.Module, *, share: bool = False) -> nn.Module:

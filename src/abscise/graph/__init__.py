@@ -7,7 +7,6 @@ together) and the constant pass over it; `Analysis.liveness` asks what is read.
 from abscise.graph._analysis import Analysis, analyse, analyse_program, rules_of
 from abscise.graph._capture import capture, eval_mode, first_line
 from abscise.graph._constants import CONSTANT, FIXED, UNKNOWN, ConstantPass, Known, channel_view
-from abscise.graph._copying import copy_model
 from abscise.graph._interpret import first_samples, observe
 from abscise.graph._labels import Balance, LabelPass, Labels, unit_ids
 from abscise.graph._liveness import LivenessPass
@@ -32,7 +31,6 @@ __all__ = [
     "analyse_program",
     "capture",
     "channel_view",
-    "copy_model",
     "eval_mode",
     "first_line",
     "first_samples",

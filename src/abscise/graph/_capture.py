@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from abscise._copying import copy_model
 from abscise._errors import CaptureError, InputError, ModelError
 from abscise._inputs import Inputs, map_tensors
-from abscise.graph._copying import copy_model
 from abscise.graph._functional import NotFunctionalError, build_program
 from abscise.graph._hooks import quiet_hooks
 from abscise.graph._program import Program

@@ -8,6 +8,14 @@ import torch
 from torch import Tensor, fx, nn
 
 from abscise._inputs import Inputs
+from abscise.graph._nodes import (
+    GRAD_MODE,
+    all_nodes,
+    module_path,
+    source_line,
+    sub_graph,
+    tied_names,
+)
 from abscise.graph._program import Program, Ref, Step, Value, resolve, static_values
 
 # In eval mode these return their input itself.
@@ -58,8 +66,8 @@ class _Builder:
         self._env: dict[fx.Node, Any] = {}
         self._mutated = frozenset(exported.graph_signature.buffers_to_mutate.values())
         self._memory: dict[int, int] = {}  # value id -> id of the memory it may share
-        self._order = {node: place for place, node in enumerate(exported.graph.nodes)}
-        self._aliases = _tied_names(model)
+        self._order = {node: i for i, node in enumerate(all_nodes(exported.graph))}
+        self._aliases = tied_names(model)
         self._by_name: dict[str, int] = {}
         self._tensors: dict[str, Tensor] = {
             **dict(model.named_parameters(remove_duplicate=False)),
@@ -91,8 +99,21 @@ class _Builder:
             _ = fx.map_arg(node.args, self._read_output)
         elif node.op == "call_function":
             self._add_call(node)
-        else:  # get_attr: a sub-graph of a higher-order operation, which is pinned where it is used
+        else:  # get_attr: a sub-graph of a higher-order operation, inlined or pinned at its use
             self._env[node] = None
+
+    def _inline(self, node: fx.Node, graph: fx.Graph) -> None:
+        """The nodes of a sub-graph in place of the one that calls it."""
+        places = iter(node.args[2:])
+        for inner in graph.nodes:
+            if inner.op == "placeholder":
+                self._env[inner] = self._env[next(places)]  # type: ignore[index]
+            elif inner.op == "output":
+                outputs = inner.args[0]
+                assert isinstance(outputs, tuple | list)
+                self._env[node] = tuple(self._env[item] for item in outputs)
+            else:
+                self.add(inner)
 
     def _user_nodes(self) -> list[fx.Node]:
         return [
@@ -148,24 +169,23 @@ class _Builder:
 
     def _add_call(self, node: fx.Node) -> None:
         target = node.target
+        op = str(target)
+        idle = op in _DROPOUT and (_argument(node, 2) is False or _argument(node, 1) == 0)
         if target is operator.getitem:
             source = self._env[node.args[0]]  # type: ignore[index]
             place: Any = node.args[1]
             self._env[node] = source[place] if isinstance(source, tuple) else None
-            return
-        if not isinstance(node.meta.get("val"), Tensor | tuple | list):
+        elif not isinstance(node.meta.get("val"), Tensor | tuple | list):
             self._env[node] = self._number(node)
-            return
-        op = str(target)
-        idle = op in _DROPOUT and (_argument(node, 2) is False or _argument(node, 1) == 0)
-        if op in _ALIASES or idle:
+        elif op == GRAD_MODE:  # gradients on or off: the numbers are the same
+            self._inline(node, sub_graph(node))
+        elif op in _ALIASES or idle:
             self._env[node] = self._env[node.args[0]]  # type: ignore[index]
-            return
-        if isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable:  # noqa: SLF001
+        elif isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable:  # noqa: SLF001
             self._add_in_place(node, target)
-            return
-        self._env[node] = self._emit(node, op)
-        self._share_memory(node, op)
+        else:
+            self._env[node] = self._emit(node, op)
+            self._share_memory(node, op)
 
     def _number(self, node: fx.Node) -> Any:
         """A size, or arithmetic on sizes, evaluated at the concrete shapes."""
@@ -187,7 +207,7 @@ class _Builder:
         kwargs = dict(fx.map_arg(node.kwargs, read))
         outputs = self._output_values(node, args, kwargs, rename)
         self._steps.append(
-            Step(rename or op, args, kwargs, outputs, _module_path(node), _source_line(node))
+            Step(rename or op, args, kwargs, outputs, module_path(node), source_line(node))
         )
         return outputs if isinstance(node.meta["val"], tuple | list) else outputs[0]
 
@@ -287,32 +307,3 @@ def _shape(item: Any) -> tuple[Any, ...]:
 
 def _dtype(item: Any) -> torch.dtype:
     return item.dtype if isinstance(item, Tensor) else torch.float32
-
-
-def _tied_names(model: nn.Module) -> dict[str, str]:
-    """Every name of a parameter or buffer -> the first name of the same object."""
-    first: dict[int, str] = {}
-    everything = [
-        *model.named_parameters(remove_duplicate=False),
-        *model.named_buffers(remove_duplicate=False),
-    ]
-    return {name: first.setdefault(id(tensor), name) for name, tensor in everything}
-
-
-def _module_path(node: fx.Node) -> str:
-    stack = node.meta.get("nn_module_stack") or {}
-    paths = [entry[0] for entry in stack.values()]
-    return str(paths[-1]) if paths else ""
-
-
-def _source_line(node: fx.Node) -> str:
-    """`file.py:12 code` of the innermost line outside torch."""
-    trace = str(node.meta.get("stack_trace") or "")
-    lines = trace.splitlines()
-    for place in range(len(lines) - 1, -1, -1):
-        line = lines[place].strip()
-        if line.startswith('File "') and "/torch/" not in line:
-            path, _, rest = line.removeprefix('File "').partition('", line ')
-            code = lines[place + 1].strip() if place + 1 < len(lines) else ""
-            return f"{path.rsplit('/', 1)[-1]}:{rest.split(',')[0]} {code}".strip()
-    return ""

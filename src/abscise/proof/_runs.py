@@ -1,7 +1,6 @@
 """Running models for a certificate: on copies, in eval mode, on enough different inputs."""
 
 import contextlib
-import copy
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from typing_extensions import override
 
+from abscise._copying import copy_model
 from abscise._inputs import Inputs, map_tensors
 from abscise.proof._differences import yardstick
 from abscise.proof._outputs import Leaves, first_not_finite, flatten
@@ -56,7 +56,7 @@ def quiet() -> Iterator[None]:
 
 def eval_copy(model: nn.Module) -> nn.Module:
     """A deep copy in eval mode."""
-    return copy.deepcopy(model).eval()
+    return copy_model(model, share=False).eval()
 
 
 def float64_copy(model: nn.Module) -> nn.Module:
