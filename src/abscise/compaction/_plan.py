@@ -77,8 +77,7 @@ class Plan:
     """What `apply` will do. Structure only: the constants are recomputed from the checkpoint.
 
     Args:
-        fingerprint: Of the architecture it belongs to (parameter names, shapes, dtypes, op
-        sequence).
+        fingerprint: Of the architecture it belongs to (names, shapes and dtypes of its tensors).
         inputs: JSON description of the example inputs (shapes, dtypes, plain values).
         removals: One entry per removed unit.
         edits: Plain axis edits, at most one per axis.
