@@ -83,6 +83,20 @@ def test_a_single_group_stays_with_a_reason() -> None:
     assert "reduced over" in checked.reasons("a")
 
 
+def test_a_single_group_does_not_hold_the_layers_behind_it() -> None:
+    model = net(
+        lambda m, x: m.c(m.b(m.norm(m.a(x)).relu()).relu()),
+        a=conv(3, 6, 3),
+        norm=nn.GroupNorm(1, 6),
+        b=conv(6, 5),
+        c=conv(5, 2),
+    )
+    unread_(model.c, 1, 2)
+    checked = run(model)
+    assert checked.removed("a") == set()
+    assert checked.removed("b") == {1, 2}
+
+
 def test_groups_join_what_a_residual_stream_joins() -> None:
     model = net(
         lambda m, x: m.out((m.a(x) + m.n2(m.b(m.n1(m.a(x)).relu()))).relu()),

@@ -79,7 +79,7 @@ def assert_unread_units_are_gone(network: Network, data: Tensor, checked: Checke
 
 @EVERY
 @given(seed=SEEDS)
-@settings(max_examples=3)
+@settings(max_examples=2)
 def test_compacting_twice_removes_nothing_more_and_a_plan_survives_json(
     name: str, seed: int
 ) -> None:

@@ -44,16 +44,14 @@ def apply(plan: Plan, model: nn.Module, *, structure_only: bool = False) -> nn.M
         PlanError: The plan belongs to another architecture, or a unit of it is alive here.
     """
     _check_fingerprint(plan, model)
-    if structure_only:
+    if structure_only or not plan.removals:  # nothing to prove
         return restructure(plan, model)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     inputs = rebuild_inputs(plan.inputs, device)
     analysis = analyse(model, inputs)
     sites = find_sites(analysis, model)
     decision = _proved(plan, analysis, sites)
-    mismatches = (
-        check_structure(plan, model, inputs, analysis, decision, sites) if plan.removals else []
-    )
+    mismatches = check_structure(plan, model, inputs, analysis, decision, sites)
     if mismatches:
         message = (
             f"the plan does not fit this model's forward: {mismatches[0].reason}; propose again"

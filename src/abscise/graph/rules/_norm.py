@@ -141,7 +141,6 @@ def _live_together(ctx: LabelPass, step: Step, channels: Tensor, groups: int) ->
     """The channels of a group are one unit; a single group is all there is, and stays."""
     if groups == 1 and not ctx.compared:
         ctx.pin(channels, f"reduced over by {step.where}")
-        return
     rows = channels.reshape(groups, -1)
     ctx.join(rows, rows[:, :1], f"unevenly normalised by {step.where}")
 
