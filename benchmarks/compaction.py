@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 import abscise
+from abscise._copying import copy_model
 from abscise._inputs import Inputs
 from abscise.compaction import Plan, _edit, restructure
 from abscise.compaction._apply import apply_decision
@@ -29,7 +30,7 @@ from abscise.compaction._build import build_plan, matching_units
 from abscise.compaction._decide import decide
 from abscise.compaction._folding import find_sites
 from abscise.compaction._propose import check_structure
-from abscise.graph import analyse_program, capture, copy_model
+from abscise.graph import analyse_program, capture
 from abscise.train._record import commit, describe_device, versions
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))

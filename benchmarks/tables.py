@@ -26,7 +26,8 @@ def main() -> int:
     after = before
     for name, text in blocks().items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        after = pattern.sub(lambda found, text=text: f"{found[1]}{text}\n{found[2]}", after)
+        before_block, _, rest = pattern.sub(r"\1\0\2", after).partition("\0")
+        after = f"{before_block}{text}\n{rest}" if rest else before_block
     if not options.check:
         _ = README.write_text(after, encoding="utf-8")
         return 0

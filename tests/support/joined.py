@@ -39,8 +39,8 @@ class DenseNet(Network):
             nn.Conv2d(3, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
         )
         layers: list[nn.Module] = []
-        for _ in range(2):
-            for _ in range(2):
+        for depth in (2, 1):
+            for _ in range(depth):
                 growth = dice.randint(2, 4)
                 layer = DenseLayer(dice, width, growth)
                 self.adopt(f"layers.{len(layers)}", layer.sites)

@@ -87,7 +87,7 @@ class PreActivation(Network):
 
 
 class ResNet(Network):
-    """A stem, two or three blocks of one kind, a global pool and a linear layer."""
+    """A stem, two (of the basic kind also three) blocks of one kind, a global pool and a linear layer."""
 
     def __init__(self, dice: Random, kind: str) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class ResNet(Network):
             activation(dice, width),
         )
         blocks: list[nn.Module] = []
-        for index in range(dice.randint(2, 3)):
+        for index in range(dice.randint(2, 3) if kind == "basic" else 2):
             stride, channels = 1, width
             if index == 1:
                 stride, width = 2, 4 * dice.randint(1, 2)
