@@ -87,7 +87,7 @@ class PreActivation(Network):
 
 
 class ResNet(Network):
-    """A stem, two (of the basic kind also three) blocks of one kind, a global pool and a linear layer."""
+    """A stem, two blocks of one kind (or three basic ones), a global pool and a linear layer."""
 
     def __init__(self, dice: Random, kind: str) -> None:
         super().__init__()
