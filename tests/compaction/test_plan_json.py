@@ -81,9 +81,9 @@ def test_every_plan_survives_the_round_trip(
 Path = tuple[str | int, ...]
 
 EDITS: list[tuple[Path, Any, str]] = [
-    (("format",), 2, "plan: format must be 1, got 2: it was written by another version"),
-    (("format",), "1", "format must be 1, got '1'"),
-    (("format",), True, "format must be an integer"),
+    (("format",), 1, "plan: format must be 2, got 1: it was written by another version"),
+    (("format",), "1", "format must be 2, got '1'"),
+    (("format",), True, "format must be 2, got True"),
     (("fingerprint",), 3, "fingerprint must be a text"),
     (("fingerprint",), "", "fingerprint must be a name"),
     (("fingerprint",), "a" * 20_000, "fingerprint must be a text of at most"),

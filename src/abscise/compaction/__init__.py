@@ -18,6 +18,7 @@ from abscise.compaction._plan import (
     LayerSummary,
     Plan,
     Removal,
+    Selection,
 )
 from abscise.compaction._plan_json import plan_from_json, plan_to_json
 from abscise.compaction._propose import Proposal, find_units, make_proposal, propose
@@ -33,6 +34,7 @@ __all__ = [
     "Plan",
     "Proposal",
     "Removal",
+    "Selection",
     "SnapReport",
     "SnappedLayer",
     "apply",

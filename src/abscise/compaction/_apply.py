@@ -1,7 +1,7 @@
 """apply and compact: from a plan to a smaller model that computes the same."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from abscise._errors import PlanError
 from abscise.compaction._build import unit_map
-from abscise.compaction._decide import Decision, folded_channels
+from abscise.compaction._decide import Decision, all_folded
 from abscise.compaction._edit import named_tensors, restructure, sliced
 from abscise.compaction._fingerprint import fingerprint
 from abscise.compaction._folding import Site, find_sites
 from abscise.compaction._inputs_json import rebuild_inputs
 from abscise.compaction._plan import Plan
 from abscise.compaction._propose import check_structure
+from abscise.compaction._selecting import droppable, selecting_readers
 from abscise.graph import Analysis, ConstantPass, analyse
 from abscise.graph.rules import channel_units, kernel_sums
 
@@ -44,13 +45,13 @@ def apply(plan: Plan, model: nn.Module, *, structure_only: bool = False) -> nn.M
         PlanError: The plan belongs to another architecture, or a unit of it is alive here.
     """
     _check_fingerprint(plan, model)
-    if structure_only or not plan.removals:  # nothing to prove
+    if structure_only or plan.changes_nothing:  # nothing to prove
         return restructure(plan, model)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     inputs = rebuild_inputs(plan.inputs, device)
     analysis = analyse(model, inputs)
     sites = find_sites(analysis, model)
-    decision = _proved(plan, analysis, sites)
+    decision = _proved(plan, model, analysis, sites)
     mismatches = check_structure(plan, model, inputs, analysis, decision, sites)
     if mismatches:
         message = (
@@ -73,7 +74,7 @@ def apply_decision(
     takers = [site for site in sites.values() if site.into]
     for site in takers:
         # A reader that runs more than once takes over the same constants: once, for all its calls.
-        folded = folded_channels(analysis, site, decision.removed, decision.needed)
+        folded = all_folded(analysis, site, decision)
         channels[site.target] = channels.get(site.target, torch.zeros_like(folded)) | folded
     for site in takers:
         if bool(channels[site.target].any()):
@@ -104,12 +105,15 @@ def _check_fingerprint(plan: Plan, model: nn.Module) -> None:
         raise PlanError(message)
 
 
-def _proved(plan: Plan, analysis: Analysis, sites: Mapping[int, Site]) -> Decision:
+def _proved(
+    plan: Plan, model: nn.Module, analysis: Analysis, sites: Mapping[int, Site]
+) -> Decision:
     """The decision that the plan stands for; every removed unit is dead in this checkpoint."""
     removed = _removed_units(plan, analysis)
     candidates = analysis.labels.candidates
     excused = {position: site.excused for position, site in sites.items()}
-    carriers = _carriers(analysis, sites, removed)
+    dropped = _dropped_inputs(plan, model, analysis)
+    carriers = _carriers(analysis, sites, removed, dropped)
     live = analysis.liveness(~removed, excused, carriers)
     alive = np.flatnonzero((live.touched_units() | ~candidates) & removed)
     if len(alive):
@@ -121,7 +125,39 @@ def _proved(plan: Plan, analysis: Analysis, sites: Mapping[int, Site]) -> Decisi
             "cut them all the same with structure_only=True"
         )
         raise PlanError(message)
-    return Decision(removed, live, carriers, {})
+    decision = Decision(removed, live, carriers, {})
+    for position, mask in dropped.items():
+        c = analysis.contractions[position]
+        told = mask & ~droppable(analysis, position, c, sites.get(position), decision)
+        if bool(told.any()):
+            name = analysis.program.steps[position].module or "(model)"
+            message = (
+                f"{name} can tell {int(told.sum())} of the inputs that the plan drops there, the "
+                f"first is {name}[:, {int(told.nonzero()[0])}]; propose a plan from this "
+                "checkpoint, or drop them all the same with structure_only=True"
+            )
+            raise PlanError(message)
+    return replace(decision, dropped=dropped)
+
+
+def _dropped_inputs(plan: Plan, model: nn.Module, analysis: Analysis) -> dict[int, Tensor]:
+    """Step position -> the inputs that the plan drops there."""
+    readers = {
+        analysis.program.values[c.weight].name: (position, c)
+        for position, c in selecting_readers(analysis, model)
+    }
+    found: dict[int, Tensor] = {}
+    for item in plan.selections:
+        position, c = readers.get(item.weight, (-1, None))
+        if c is None or analysis.program.values[c.x].shape[c.in_dim] != item.size:
+            message = (
+                f"the plan selects inputs of {item.module or '(model)'}, which forward does not "
+                "call once, as a plain layer of that size; propose again"
+            )
+            raise PlanError(message)
+        found[position] = torch.zeros(item.size, dtype=torch.bool)
+        found[position][list(item.dropped)] = True
+    return found
 
 
 def _removed_units(plan: Plan, analysis: Analysis) -> NDArray[np.bool_]:
@@ -151,6 +187,7 @@ def _carriers(
     analysis: Analysis,
     sites: Mapping[int, Site],
     removed: NDArray[np.bool_],
+    dropped: Mapping[int, Tensor],
 ) -> dict[int, Tensor]:
     """Kept constant channels that can carry: the strongest of each group of each padded reader."""
     found = {}
@@ -160,6 +197,8 @@ def _carriers(
         units = channel_units(analysis.labels, analysis.program, site.contraction)
         gone = torch.from_numpy(removed)[units.clamp(min=0)] & (units >= 0)
         options = site.foldable & ~gone
+        if position in dropped:
+            options = options & ~dropped[position]
         if not bool((site.foldable & gone).any()) or not bool(options.any()):
             continue
         size = len(units) // site.groups
@@ -252,5 +291,7 @@ def _kept_rows(plan: Plan, module: str, size: int) -> Tensor:
 def _restructured(plan: Plan, name: str, tensor: Tensor) -> Tensor:
     """The plan's edits of one named tensor, applied to `tensor`."""
     removed = {edit.axis: edit.removed for edit in plan.edits if edit.name == name}
+    if plan.columns(name):
+        removed[1] = plan.columns(name)
     grouped = next((edit for edit in plan.grouped if edit.name == name), None)
     return sliced(tensor, removed, grouped)

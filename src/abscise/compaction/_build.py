@@ -10,7 +10,7 @@ from torch import nn
 
 from abscise._inputs import Inputs
 from abscise._units import Axis, UnitMap
-from abscise.compaction._decide import Decision, folded_channels
+from abscise.compaction._decide import Decision, all_folded, folded_channels
 from abscise.compaction._fingerprint import fingerprint
 from abscise.compaction._folding import Site
 from abscise.compaction._inputs_json import describe_inputs
@@ -22,6 +22,7 @@ from abscise.compaction._plan import (
     Plan,
     Removal,
 )
+from abscise.compaction._selecting import plan_selections
 from abscise.compaction._sizes import attributes_after
 from abscise.compaction._slices import layer_name, small_units, writing_slices
 from abscise.graph import Analysis, unit_ids
@@ -92,6 +93,7 @@ def build_plan(
     edits = _edits(analysis, removed)
     grouped = _grouped(analysis, removed)
     constant = _constant_units(analysis, decision, sites)
+    selections = plan_selections(analysis, decision)
     removals = tuple(
         Removal(unit, *homes[unit], why="constant" if unit in constant else "unread")
         for unit in np.flatnonzero(removed).tolist()
@@ -103,7 +105,7 @@ def build_plan(
         edits=edits,
         grouped=grouped,
         folds=_folds(analysis, decision, sites),
-        attributes=attributes_after(analysis, model, edits, removed),
+        attributes=attributes_after(analysis, model, edits, removed, selections),
         layers=_layers(units, removed, decision.why_kept),
         pinned=dict(
             Counter(_short(units.pinned[unit]) for unit in units.units & set(units.pinned))
@@ -111,6 +113,7 @@ def build_plan(
         units=len(units.units),
         pinned_units=len(units.units & set(units.pinned)),
         near_dead=_near_dead(analysis, removed),
+        selections=selections,
     )
 
 
@@ -153,8 +156,7 @@ def _grouped(analysis: Analysis, removed: Units) -> tuple[GroupedEdit, ...]:
 def _folds(analysis: Analysis, decision: Decision, sites: Mapping[int, Site]) -> tuple[Fold, ...]:
     folds = {}
     for site in sites.values():
-        channels = folded_channels(analysis, site, decision.removed, decision.needed)
-        if bool(channels.any()):
+        if bool(all_folded(analysis, site, decision).any()):
             step = analysis.program.steps[site.position]
             reader = layer_name(analysis.program, site.contraction, step)
             folds[site.target, site.into] = Fold(reader, site.into, site.target)

@@ -6,7 +6,7 @@ that no layer becomes empty keep some more; and again, until nothing changes. Wh
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -29,12 +29,14 @@ class Decision:
         needed: The final liveness, for `explain` and for evidence.
         carriers: Step position -> boolean vector of the channels that carry constants of others.
         why_kept: Unit id -> reason, for units that are dead but stay (balance, carrier, last one).
+        dropped: Step position -> boolean vector of the inputs that this reader alone gives up.
     """
 
     removed: Units
     needed: LivenessPass
     carriers: Mapping[int, Tensor]
     why_kept: Mapping[int, str]
+    dropped: Mapping[int, Tensor] = field(default_factory=dict)
 
 
 def decide(analysis: Analysis, sites: Mapping[int, Site], keep: Units | None = None) -> Decision:
@@ -65,6 +67,15 @@ def folded_channels(analysis: Analysis, site: Site, removed: Units, live: Livene
     units = channel_units(analysis.labels, analysis.program, site.contraction)
     gone = torch.from_numpy(removed)[units.clamp(min=0)] & (units >= 0)
     return gone & site.foldable & _read(analysis, site, live)
+
+
+def all_folded(analysis: Analysis, site: Site, decision: Decision) -> Tensor:
+    """The same of a whole decision: with the channels that this reader alone drops."""
+    folded = folded_channels(analysis, site, decision.removed, decision.needed)
+    dropped = decision.dropped.get(site.position)
+    if dropped is not None:
+        folded = folded | (dropped & site.foldable & _read(analysis, site, decision.needed))
+    return folded
 
 
 def _read(analysis: Analysis, site: Site, live: LivenessPass) -> Tensor:

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from abscise._copying import copy_model
 from abscise._errors import PlanError
-from abscise.compaction._plan import GroupedEdit, Plan
+from abscise.compaction._plan import GroupedEdit, Plan, Selection
+from abscise.compaction._select_inputs import add_selection, may_select
 
 
 def restructure(plan: Plan, model: nn.Module, *, share: bool = False) -> nn.Module:
@@ -24,6 +25,7 @@ def restructure(plan: Plan, model: nn.Module, *, share: bool = False) -> nn.Modu
     """
     # What is sliced need not be copied before.
     names = {edit.name for edit in plan.edits} | {edit.name for edit in plan.grouped}
+    names |= {item.weight for item in plan.selections}
     sliced_ones = [tensor for name, tensor in named_tensors(model).items() if name in names]
     edited = copy_model(model, share=share, shared=sliced_ones)
     slots = _slots(edited)
@@ -32,6 +34,9 @@ def restructure(plan: Plan, model: nn.Module, *, share: bool = False) -> nn.Modu
     for edit in plan.edits:
         _check_size(tensors, edit.name, edit.axis, edit.size)
         by_name.setdefault(edit.name, {})[edit.axis] = edit.removed
+    for item in plan.selections:
+        _select(plan, item, edited, tensors)
+        by_name.setdefault(item.weight, {})[1] = plan.columns(item.weight)
     grouped = {edit.name: edit for edit in plan.grouped}
     for name in dict.fromkeys([*by_name, *grouped]):
         new = sliced(tensors[name], by_name.get(name, {}), grouped.get(name))
@@ -47,6 +52,20 @@ def restructure(plan: Plan, model: nn.Module, *, share: bool = False) -> nn.Modu
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Every parameter and buffer by qualified name, each tied one under its first name."""
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def _select(plan: Plan, item: Selection, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Let a layer read the places, among the inputs that stay, of those that it keeps."""
+    module = _submodule(model, item.module)
+    _check_size(tensors, item.weight, 1, item.size)
+    if not may_select(module) or getattr(module, "weight", None) is not tensors[item.weight]:
+        message = f"the plan selects inputs of {item.module}, whose type does not allow it"
+        raise PlanError(message)
+    places = torch.ones(item.size, dtype=torch.bool)
+    places[list(item.dropped)] = False
+    units = set(plan.columns(item.weight)) - set(item.dropped)
+    kept = places[_complement(item.size, tuple(units))].nonzero().flatten()
+    add_selection(module, kept.to(tensors[item.weight].device))
 
 
 def _check_size(tensors: Mapping[str, Tensor], name: str, axis: int, size: int) -> None:

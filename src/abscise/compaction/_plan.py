@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,24 @@ class GroupedEdit:
     groups: int
     size: int
     removed: tuple[tuple[int, ...] | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A layer that reads only some of the inputs that stay, although their units live on.
+
+    `size` is the dense number of its inputs; `dropped` are dense indices, none of which an axis
+    edit of the layer's weight removes.
+    """
+
+    module: str
+    size: int
+    dropped: tuple[int, ...]
+
+    @property
+    def weight(self) -> str:
+        """Qualified name of the weight that loses the columns."""
+        return f"{self.module}.weight" if self.module else "weight"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +100,7 @@ class Plan:
         removals: One entry per removed unit.
         edits: Plain axis edits, at most one per axis.
         grouped: Edits of grouped convolution weights.
+        selections: Layers that read a selection of their inputs, at most one per layer.
         folds: Where constants go.
         attributes: Sizes that modules keep beside their weights (`out_channels`, `groups`, ...).
         layers: The printed table.
@@ -101,9 +120,21 @@ class Plan:
     units: int
     pinned_units: int
     near_dead: int = 0
+    selections: tuple[Selection, ...] = ()
     format: int = FORMAT
 
     @property
     def removed_units(self) -> int:
         """How many units go."""
         return len(self.removals)
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Does no unit go, and does every layer read all its inputs?"""
+        return not self.removals and not self.selections
+
+    def columns(self, name: str) -> tuple[int, ...]:
+        """What goes from axis 1 of the parameter `name`: whole units, and what is not selected."""
+        units = (item.removed for item in self.edits if (item.name, item.axis) == (name, 1))
+        dropped = (item.dropped for item in self.selections if item.weight == name)
+        return tuple(sorted(index for found in (*units, *dropped) for index in found))

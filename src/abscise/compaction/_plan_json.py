@@ -14,6 +14,7 @@ from abscise.compaction._plan import (
     LayerSummary,
     Plan,
     Removal,
+    Selection,
 )
 
 _PLAN = (
@@ -30,6 +31,7 @@ _PLAN = (
     "units",
     "pinned_units",
     "near_dead",
+    "selections",
 )
 _MAX_AXIS = 7
 _MAX_SIZE = 2**31
@@ -72,6 +74,10 @@ def plan_to_json(plan: Plan) -> dict[str, object]:
         "units": plan.units,
         "pinned_units": plan.pinned_units,
         "near_dead": plan.near_dead,
+        "selections": [
+            {"module": item.module, "size": item.size, "dropped": list(item.dropped)}
+            for item in plan.selections
+        ],
     }
 
 
@@ -112,6 +118,9 @@ def plan_from_json(value: object) -> Plan:
         units=fields.integer("units"),
         pinned_units=fields.integer("pinned_units"),
         near_dead=fields.integer("near_dead"),
+        selections=tuple(
+            map(_selection, fields.objects("selections", ("module", "size", "dropped")))
+        ),
         format=fields.integer("format", FORMAT, FORMAT),
     )
     _check_whole(plan, fields)
@@ -159,6 +168,14 @@ def _grouped(fields: Fields) -> GroupedEdit:
     if any(offsets is not None and len(offsets) == size for offsets in removed):
         fields.refuse("removed", f"null, or fewer than all {size} offsets, for each group")
     return GroupedEdit(fields.name("name"), groups, size, removed)
+
+
+def _selection(fields: Fields) -> Selection:
+    size = fields.integer("size", 1, _MAX_SIZE)
+    dropped = _ascending(fields, "dropped", size)
+    if not 0 < len(dropped) < size:
+        fields.refuse("dropped", f"at least one and fewer than all {size} indices")
+    return Selection(module=fields.text("module"), size=size, dropped=dropped)
 
 
 def _fold(fields: Fields) -> Fold:
@@ -225,5 +242,11 @@ def _check_whole(plan: Plan, fields: Fields) -> None:
     ]
     if len(set(axes)) != len(axes):
         fields.refuse("edits", "at most one per axis")
+    if len({item.module for item in plan.selections}) != len(plan.selections):
+        fields.refuse("selections", "at most one per module")
+    for item in plan.selections:
+        columns = plan.columns(item.weight)
+        if len(set(columns)) != len(columns) or len(columns) >= item.size:
+            fields.refuse("selections", "of inputs that no edit removes, and never of all")
     if plan.pinned_units + len(plan.removals) > plan.units:
         fields.refuse("units", "at least the pinned and the removed ones together")

@@ -2,7 +2,7 @@
 
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import nn
@@ -11,11 +11,12 @@ from abscise._errors import AbsciseError, CaptureError, InputError
 from abscise._inputs import ExampleInputs, Inputs, as_inputs
 from abscise._units import UnitMap
 from abscise.compaction._build import build_plan, matching_units, unit_map
-from abscise.compaction._decide import Decision, decide, folded_channels
+from abscise.compaction._decide import Decision, all_folded, decide
 from abscise.compaction._edit import restructure
 from abscise.compaction._folding import Site, find_sites
 from abscise.compaction._plan import Plan
 from abscise.compaction._same import Mismatch, compare
+from abscise.compaction._selecting import find_selections
 from abscise.graph import Analysis, Program, analyse, capture
 from abscise.graph.rules import channel_units, contraction_of
 
@@ -70,13 +71,24 @@ def make_proposal(model: nn.Module, inputs: Inputs, keep: tuple[str, ...] = ()) 
     """
     analysis = analyse(model, inputs)
     sites = find_sites(analysis, model)
-    pinned = matching_units(analysis, keep)
+    whole = _whole_units(analysis, model, inputs, sites, matching_units(analysis, keep))
+    return _with_selections(whole, model, inputs, keep)
+
+
+def _whole_units(
+    analysis: Analysis,
+    model: nn.Module,
+    inputs: Inputs,
+    sites: Mapping[int, Site],
+    pinned: Mapping[int, str],
+) -> Proposal:
+    """The units that go as a whole."""
     while True:
         held = np.zeros(len(analysis.labels.roots), dtype=bool)
         held[np.fromiter(pinned, dtype=np.int64, count=len(pinned))] = True
         decision = decide(analysis, sites, held)
         plan = build_plan(analysis, model, inputs, decision, sites, pinned)
-        if not plan.removals:
+        if plan.changes_nothing:
             return Proposal(plan, analysis, sites, decision, pinned)
         mismatches = check_structure(plan, model, inputs, analysis, decision, sites)
         fresh = {
@@ -90,6 +102,28 @@ def make_proposal(model: nn.Module, inputs: Inputs, keep: tuple[str, ...] = ()) 
         if not fresh:
             fresh = dict.fromkeys(np.flatnonzero(decision.removed).tolist(), mismatches[0].reason)
         pinned = {**pinned, **fresh}
+
+
+def _with_selections(
+    proposal: Proposal, model: nn.Module, inputs: Inputs, keep: tuple[str, ...]
+) -> Proposal:
+    """Readers that drop inputs for themselves, once the units are settled: none is lost to them.
+
+    A selection that the comparison cannot follow is given up; if it cannot say which, all are.
+    """
+    analysis, sites = proposal.analysis, proposal.sites
+    dropped = find_selections(analysis, model, sites, proposal.decision, keep)
+    while dropped:
+        decision = replace(proposal.decision, dropped=dropped)
+        plan = build_plan(analysis, model, inputs, decision, sites, proposal.pinned)
+        mismatches = check_structure(plan, model, inputs, analysis, decision, sites)
+        if not mismatches:
+            return replace(proposal, plan=plan, decision=decision)
+        refused = {mismatch.reader for mismatch in mismatches}
+        if None in refused:
+            break
+        dropped = {position: mask for position, mask in dropped.items() if position not in refused}
+    return proposal
 
 
 def check_structure(
@@ -113,7 +147,7 @@ def check_structure(
         except (CaptureError, InputError) as error:
             found = [_blame(analysis, decision, error)]
             continue
-        found = compare(analysis, program, decision.removed)
+        found = compare(analysis, program, decision)
         found += _unused_biases(plan, program, analysis, decision, sites)
         if not found:
             break
@@ -141,7 +175,7 @@ def _unused_biases(
         units: set[int] = set()
         for site in sites.values():
             if site.target == target:
-                channels = folded_channels(analysis, site, decision.removed, decision.needed)
+                channels = all_folded(analysis, site, decision)
                 ids = channel_units(analysis.labels, analysis.program, site.contraction)
                 units.update(ids[channels].tolist())
         found.append(Mismatch(tuple(sorted(units)), f"forward does not add a new {target}"))

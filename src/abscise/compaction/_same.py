@@ -5,44 +5,22 @@ of the old program without the removed ones: integers, no tolerance. What does n
 units that have to stay.
 """
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from abscise.graph import Analysis, LabelPass, Program, Ref, Step, rules_of, unit_ids
+from abscise.compaction._decide import Decision
+from abscise.compaction._same_arguments import same_arguments
+from abscise.compaction._same_selection import kept_inputs, selected_columns, selects
+from abscise.graph import Analysis, LabelPass, Program, Step, rules_of, unit_ids
 from abscise.graph._compact import compress
-from abscise.graph._functional import operation
-from abscise.graph._movement import EXPANSIONS, RESHAPES
 from abscise.graph.rules import GROUP_NORM, Rule, group_norm_operands
 
 Units = NDArray[np.bool_]
 Ids = NDArray[np.int64]
-
-_MAY_GET_BIAS = frozenset(
-    {"aten.conv1d.default", "aten.conv2d.default", "aten.conv3d.default", "aten.linear.default"}
-)
-_FACTORIES = ("aten.zeros.", "aten.ones.", "aten.full.", "aten.empty.")
-_SIZES_AT = {
-    GROUP_NORM: 1,
-    "aten.split.Tensor": 1,
-    "aten.split.sizes": 1,
-    "aten.split_with_sizes.default": 1,
-    "aten.conv1d.default": 6,
-    "aten.conv2d.default": 6,
-    "aten.conv3d.default": 6,
-    "aten.conv1d.padding": 6,
-    "aten.conv2d.padding": 6,
-    "aten.conv3d.padding": 6,
-    "aten.conv_transpose1d.default": 6,
-    "aten.conv_transpose2d.input": 6,
-    "aten.conv_transpose3d.input": 6,
-    "aten.convolution.default": 8,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +29,39 @@ class Mismatch:
 
     units: tuple[int, ...]
     reason: str
+    reader: int | None = None
+    """Position of the step whose selection of inputs is not what was decided."""
 
 
-def compare(analysis: Analysis, edited: Program, removed: Units) -> list[Mismatch]:
-    """All places where the edited program is not the old one with `removed` deleted."""
-    return _Comparison(analysis, edited, removed).run()
+def compare(analysis: Analysis, edited: Program, decision: Decision) -> list[Mismatch]:
+    """All places where the edited program is not the old one with the removed units deleted."""
+    return _Comparison(analysis, edited, decision).run()
 
 
 class _Comparison:
-    def __init__(self, analysis: Analysis, edited: Program, removed: Units) -> None:
+    def __init__(self, analysis: Analysis, edited: Program, decision: Decision) -> None:
         self._old = analysis.program
         self._new = edited
         self._labels = analysis.labels
-        self._removed = removed
+        self._removed = decision.removed
+        self._kept_inputs = kept_inputs(analysis, decision)
+        self._readers = analysis.contractions
         self._found: list[Mismatch] = []
         self._match: dict[int, int] = dict(zip(self._old.inputs, edited.inputs, strict=False))
-        self._columns = _columns_of_last_groups(analysis, removed)
+        self._columns = _columns_of_last_groups(analysis, decision.removed)
+        self._columns |= selected_columns(analysis, decision)
         self._ctx = LabelPass(edited, self._given())
 
     def run(self) -> list[Mismatch]:
         rules = rules_of(self._new)
         position = 0
-        for old in self._old.steps:
+        for place, old in enumerate(self._old.steps):
+            whole: dict[int, int] = {}
+            if place in self._kept_inputs:
+                whole = self._follow_selection(place, position, rules)
+                if not whole:
+                    return self._found
+                position += 1
             new = self._new.steps[position] if position < len(self._new.steps) else None
             if (new is None or new.op != old.op) and self._cuts_nothing(old):
                 continue
@@ -82,11 +71,30 @@ class _Comparison:
             self._ctx.position = position
             if not self._compare_step(old, new, rules[position]):
                 break
+            self._match |= whole
             position += 1
         if not self._found and not self._same_ends(position):
             units = tuple(np.flatnonzero(self._removed).tolist())
             self._found.append(Mismatch(units, "without them forward ends in another way"))
         return self._found
+
+    def _follow_selection(self, place: int, position: int, rules: Sequence[Rule]) -> dict[int, int]:
+        """One more step in front of a reader that drops inputs, read by that reader alone.
+
+        For that reader the input's match is what was selected; the match for all others comes back,
+        or nothing where the step is not there.
+        """
+        c = self._readers[place]
+        source = self._match.get(c.x)
+        kept = self._kept_inputs[place]
+        if source is None or not selects(self._new, position, source, kept, c.in_dim):
+            where = self._old.steps[place].where
+            self._found.append(Mismatch((), f"forward does not select inputs at {where}", place))
+            return {}
+        step = self._new.steps[position]
+        rules[position].labels(self._ctx, step)
+        self._match[c.x] = step.outputs[0]
+        return {c.x: source}
 
     def _compare_step(self, old: Step, new: Step, rule: Rule) -> bool:
         """Compare one step; False where nothing can be said of the steps behind it."""
@@ -158,20 +166,7 @@ class _Comparison:
             new, self._new
         ):
             return False
-        old_args, new_args = _all_arguments(old), _all_arguments(new)
-        if old.op in _MAY_GET_BIAS and new.argument(2, "bias") is not None:
-            # A reader may have got a new bias, which the old call had no place for.
-            new_args[2] = None if old_args[2] is None else new_args[2]
-        if len(old_args) != len(new_args) or old.kwargs.keys() != new.kwargs.keys():
-            return False
-        free = _free_arguments(old)
-        return all(
-            _equal(a, b, self._match, sizes=place in free)
-            for place, (a, b) in enumerate(zip(old_args, new_args, strict=True))
-        ) and all(
-            _equal(old.kwargs[name], new.kwargs[name], self._match, sizes=False)
-            for name in old.kwargs
-        )
+        return same_arguments(old, new, self._match)
 
     @staticmethod
     def _group_size(step: Step, program: Program) -> int:
@@ -244,45 +239,6 @@ def _select(units: Ids, indices: Mapping[int, torch.Tensor]) -> Ids:
             result = result.index_select(dim, index)
     found: Ids = result.numpy()
     return found
-
-
-def _all_arguments(step: Step) -> list[Any]:
-    """Positional arguments with the defaults that torch leaves out (a convolution's groups)."""
-    args = list(step.args)
-    if step.op in _MAY_GET_BIAS or step.op in _SIZES_AT:
-        schema = operation(step.op)._schema  # noqa: SLF001 - the only way to an operation's defaults
-        rest = schema.arguments[len(args) :]
-        args += [item.default_value for item in rest if item.name not in step.kwargs]
-    return args
-
-
-def _free_arguments(step: Step) -> frozenset[int]:
-    """Positions of arguments that are sizes, which may change with the number of units."""
-    free: set[int] = set()
-    if step.op in RESHAPES:
-        free.update(range(1, len(step.args)))
-    elif step.op in EXPANSIONS or step.op.startswith("aten.new_"):
-        free.add(1)
-    elif step.op.startswith(_FACTORIES):
-        free.add(0)
-    elif step.op in _SIZES_AT:
-        free.add(_SIZES_AT[step.op])
-    return frozenset(free)
-
-
-def _equal(old: Any, new: Any, match: Mapping[int, int], *, sizes: bool) -> bool:
-    """Equal arguments: references to matching values, equal numbers unless they are `sizes`."""
-    if isinstance(old, tuple | list) and isinstance(new, int):
-        new = [new] * len(old)  # a default written as one number
-    if isinstance(old, tuple | list) and isinstance(new, tuple | list):
-        pairs = zip(old, new, strict=False)
-        return len(old) == len(new) and all(_equal(a, b, match, sizes=sizes) for a, b in pairs)
-    if isinstance(old, Ref) and isinstance(new, Ref):
-        return match.get(old.value) == new.value
-    if sizes and isinstance(old, int) and isinstance(new, int):
-        return True
-    both_nan = isinstance(old, float) and isinstance(new, float) and math.isnan(old + new)
-    return both_nan or (type(old) is type(new) and bool(old == new))
 
 
 def _same_layer(expected: Ids, found: Ids) -> bool:

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from abscise.compaction._attributes import CONVOLUTIONS, TRANSPOSED, attribute_of
-from abscise.compaction._plan import Attribute, AxisEdit
+from abscise.compaction._plan import Attribute, AxisEdit, Selection
+from abscise.compaction._select_inputs import size_attribute
 from abscise.graph import Analysis
 from abscise.graph._compact import varying
 from abscise.graph.rules import GROUP_NORM, Contraction, channel_units, group_norm_operands
@@ -16,7 +17,11 @@ Units = NDArray[np.bool_]
 
 
 def attributes_after(
-    analysis: Analysis, model: nn.Module, edits: tuple[AxisEdit, ...], removed: Units
+    analysis: Analysis,
+    model: nn.Module,
+    edits: tuple[AxisEdit, ...],
+    removed: Units,
+    selections: tuple[Selection, ...],
 ) -> tuple[Attribute, ...]:
     """Every attribute of a module that holds another number after the removal."""
     owners = _owners(analysis)
@@ -28,6 +33,11 @@ def attributes_after(
                 found[path, attribute] = edit.size - len(edit.removed)
     found.update(_contraction_sizes(analysis, model, owners, removed))
     found.update(_norm_sizes(analysis, model, removed))
+    for item in selections:
+        name = size_attribute(model.get_submodule(item.module))
+        units = next((e for e in edits if (e.name, e.axis) == (item.weight, 1)), None)
+        left = item.size - (len(units.removed) if units is not None else 0)
+        found[item.module, name] = left - len(item.dropped)
     return tuple(
         Attribute(path, name, value)
         for (path, name), value in sorted(found.items())
