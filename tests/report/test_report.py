@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from abscise._certificate import Certificate, PlantedError
 from abscise._measure import Measurement
-from abscise.compaction import LayerSummary, Plan
+from abscise.compaction import LayerSummary, Plan, Selection
 from abscise.report import (
     Predictions,
     Report,
@@ -200,3 +200,10 @@ def test_reasons_are_printed_as_they_are_with_the_code_below_the_table_only() ->
     table, lines = plain(plan_view(plan), width=300).split("removed:")
     assert f"{brief}; {kept}" in table
     assert LONG in lines
+
+
+def test_the_printed_plan_counts_what_single_readers_drop() -> None:
+    selections = (Selection("b", 12, tuple(range(8))), Selection("c", 10, (1,)))
+    line = plain(plan_view(replace(plan_of([]), selections=selections)))
+    assert "2 layers read a selection of the inputs: 9 of 22 more are cut there" in line
+    assert "selection" not in plain(plan_view(plan_of([])))

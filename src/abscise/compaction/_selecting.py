@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from abscise.compaction._decide import Decision
+from abscise.compaction._decide import Decision, folded_channels
 from abscise.compaction._folding import Site
 from abscise.compaction._plan import Selection
 from abscise.compaction._select_inputs import may_select
@@ -73,7 +73,8 @@ def droppable(
     """Inputs that stay in the compacted model although this reader cannot tell them.
 
     All weights from them into the rows that stay are 0.0, or their value is 0 at any input shape,
-    or it is another constant that a bias or running mean of the reader takes over.
+    or it is another constant that a bias or running mean of the reader takes over (a new bias only
+    where constants of whole units ask for one).
     """
     rows = ~_gone_rows(analysis, c, decision)
     nonzero = dense_nonzero(analysis.constants, c, len(rows))
@@ -83,11 +84,17 @@ def droppable(
     found = ~nonzero[rows].any(0)
     if site is not None:
         found = found | site.zero
-        if site.into in {"bias", "running_mean"}:
+        if site.into in {"bias", "running_mean"} or _gets_bias(analysis, site, decision):
             found = found | site.foldable
     if position in decision.carriers:  # they take the constants of removed units (rule R11)
         found = found & ~decision.carriers[position]
     return found & ~gone_inputs(analysis, c, decision)
+
+
+def _gets_bias(analysis: Analysis, site: Site, decision: Decision) -> bool:
+    """Does the reader get a new bias all the same, for the constants of whole units?"""
+    folded = folded_channels(analysis, site, decision.removed, decision.needed)
+    return site.into == "new_bias" and bool(folded.any())
 
 
 def gone_inputs(analysis: Analysis, c: Contraction, decision: Decision) -> Tensor:

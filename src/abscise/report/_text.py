@@ -48,7 +48,18 @@ def report_view(report: Report) -> RenderableType:
 def plan_view(plan: Plan) -> RenderableType:
     """The layer table, then what goes, what is nearly dead, and what is pinned why."""
     lines = [f"{count:,} pinned: {why}" for count, why in reasons(plan.pinned)]
+    if plan.selections:
+        lines.insert(0, selected_line(plan))
     return Group(layer_table(plan), Text(removed_line(plan)), *map(Text, lines))
+
+
+def selected_line(plan: Plan) -> str:
+    """How many layers read a part of their inputs only."""
+    count = len(plan.selections)
+    dropped = sum(len(item.dropped) for item in plan.selections)
+    size = sum(item.size for item in plan.selections)
+    layers = "1 layer reads" if count == 1 else f"{count:,} layers read"
+    return f"{layers} a selection of the inputs: {dropped:,} of {size:,} more are cut there"
 
 
 def removed_line(plan: Plan) -> str:
