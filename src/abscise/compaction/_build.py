@@ -2,7 +2,7 @@
 
 import fnmatch
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from abscise.compaction._plan import (
 )
 from abscise.compaction._selecting import plan_selections
 from abscise.compaction._sizes import attributes_after
-from abscise.compaction._slices import layer_name, small_units, writing_slices
+from abscise.compaction._slices import layer_names, small_units, writing_slices
 from abscise.graph import Analysis, unit_ids
 from abscise.graph.rules import channel_units
 
@@ -34,14 +34,14 @@ NEAR_DEAD = 1e-3
 
 def unit_map(analysis: Analysis, extra: Mapping[int, str] | None = None) -> UnitMap:
     """Units as users see them: layers that write them, axes, and why some are pinned."""
-    labels, program, contractions = analysis.labels, analysis.program, analysis.contractions
+    labels, program = analysis.labels, analysis.program
+    names = layer_names(analysis)
     written = np.zeros(len(labels.roots), dtype=bool)
     layers: dict[str, NDArray[np.int64]] = {}
     for position, rows in labels.writers:
         units = unit_ids(labels.roots, rows)
         written[units[units >= 0]] = True
-        layer = layer_name(program, contractions[position], program.steps[position])
-        _ = layers.setdefault(layer, units)
+        _ = layers.setdefault(names[position], units)
     axes: dict[Axis, NDArray[np.int64]] = {}
     for (value, dim), ids in labels.axes.items():
         name = program.values[value].name
@@ -71,11 +71,24 @@ def matching_units(analysis: Analysis, keep: tuple[str, ...]) -> dict[int, str]:
         if not hit:
             message = f"keep pattern {pattern!r} matches no layer and no parameter of the model"
             raise ValueError(message)
-        for layer, ids in units.layers.items():
-            if layer in hit or any(name.rpartition(".")[0] == layer for name in hit):
-                for unit in ids[ids >= 0].tolist():
-                    _ = found.setdefault(unit, f"kept as asked ({pattern})")
+        for unit in _units_named(units, hit):
+            _ = found.setdefault(unit, f"kept as asked ({pattern})")
     return found
+
+
+def _units_named(units: UnitMap, names: Collection[str]) -> list[int]:
+    """Units that these layers write; of a parameter of no layer (a norm's) those along its axes."""
+    found: list[int] = []
+    for name in sorted(names):
+        owner = name.partition(".parametrizations.")[0] if ".parametrizations." in name else name
+        layer = next(
+            (path for path in (name, owner, owner.rpartition(".")[0]) if path in units.layers), None
+        )
+        if layer is not None:
+            found += units.layers[layer].tolist()
+        else:
+            found += [unit for axis, ids in units.axes.items() if axis[0] == name for unit in ids]
+    return sorted({int(unit) for unit in found if unit >= 0})
 
 
 def build_plan(
@@ -155,10 +168,10 @@ def _grouped(analysis: Analysis, removed: Units) -> tuple[GroupedEdit, ...]:
 
 def _folds(analysis: Analysis, decision: Decision, sites: Mapping[int, Site]) -> tuple[Fold, ...]:
     folds = {}
+    names = layer_names(analysis)
     for site in sites.values():
         if bool(all_folded(analysis, site, decision).any()):
-            step = analysis.program.steps[site.position]
-            reader = layer_name(analysis.program, site.contraction, step)
+            reader = names[site.position]
             folds[site.target, site.into] = Fold(reader, site.into, site.target)
     return tuple(folds[key] for key in sorted(folds))
 

@@ -130,8 +130,8 @@ class Plan:
 
     @property
     def changes_nothing(self) -> bool:
-        """Does no unit go, and does every layer read all its inputs?"""
-        return not self.removals and not self.selections
+        """Does every tensor keep its size and its numbers?"""
+        return not (self.removals or self.edits or self.grouped or self.folds or self.selections)
 
     def columns(self, name: str) -> tuple[int, ...]:
         """What goes from axis 1 of the parameter `name`: whole units, and what is not selected."""

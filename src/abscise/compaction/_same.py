@@ -17,6 +17,7 @@ from abscise.compaction._same_arguments import same_arguments
 from abscise.compaction._same_selection import kept_inputs, selected_columns, selects
 from abscise.graph import Analysis, LabelPass, Program, Step, rules_of, unit_ids
 from abscise.graph._compact import compress
+from abscise.graph._guards import same_guards
 from abscise.graph.rules import GROUP_NORM, Rule, group_norm_operands
 
 Units = NDArray[np.bool_]
@@ -53,6 +54,15 @@ class _Comparison:
         self._ctx = LabelPass(edited, self._given())
 
     def run(self) -> list[Mismatch]:
+        position = self._follow_steps()
+        if not self._found and not self._same_ends(position):
+            self._fail_all("without them forward ends in another way")
+        if not same_guards(self._old.guards, self._new.guards):
+            self._fail_all("forward decides by their number and the batch size")
+        return self._found
+
+    def _follow_steps(self) -> int:
+        """Compare step by step, as far as that makes sense; how many new steps were compared."""
         rules = rules_of(self._new)
         position = 0
         for place, old in enumerate(self._old.steps):
@@ -60,7 +70,7 @@ class _Comparison:
             if place in self._kept_inputs:
                 whole = self._follow_selection(place, position, rules)
                 if not whole:
-                    return self._found
+                    break
                 position += 1
             new = self._new.steps[position] if position < len(self._new.steps) else None
             if (new is None or new.op != old.op) and self._cuts_nothing(old):
@@ -73,10 +83,11 @@ class _Comparison:
                 break
             self._match |= whole
             position += 1
-        if not self._found and not self._same_ends(position):
-            units = tuple(np.flatnonzero(self._removed).tolist())
-            self._found.append(Mismatch(units, "without them forward ends in another way"))
-        return self._found
+        return position
+
+    def _fail_all(self, reason: str) -> None:
+        units = tuple(np.flatnonzero(self._removed).tolist())
+        self._found.append(Mismatch(units, reason))
 
     def _follow_selection(self, place: int, position: int, rules: Sequence[Rule]) -> dict[int, int]:
         """One more step in front of a reader that drops inputs, read by that reader alone.
@@ -116,7 +127,7 @@ class _Comparison:
 
     def _cuts_nothing(self, old: Step) -> bool:
         """A slice whose cut-off units are all gone takes everything: torch leaves it out."""
-        if old.op != "aten.slice.Tensor":
+        if old.op != "aten.slice.Tensor" or old.inputs[0] not in self._match:
             return False
         source, output = old.inputs[0], old.outputs[0]
         before, after = self._expected(source), self._expected(output)

@@ -9,6 +9,7 @@ from torch import nn
 from abscise.compaction._attributes import CONVOLUTIONS, TRANSPOSED, attribute_of
 from abscise.compaction._plan import Attribute, AxisEdit, Selection
 from abscise.compaction._select_inputs import size_attribute
+from abscise.compaction._slices import computes_weight
 from abscise.graph import Analysis
 from abscise.graph._compact import varying
 from abscise.graph.rules import GROUP_NORM, Contraction, channel_units, group_norm_operands
@@ -53,21 +54,28 @@ def _contraction_sizes(
 ) -> dict[tuple[str, str], int]:
     """Of convolutions, and of linear layers whose weight is computed: no edit tells theirs."""
     found: dict[tuple[str, str], int] = {}
+    program = analysis.program
+    nothing = np.zeros_like(removed)
     for position, contraction in analysis.contractions.items():
-        weight = analysis.program.values[contraction.weight].name
-        called = analysis.program.steps[position].module.partition("@")[0]
-        places = owners.get(weight, []) if weight is not None else [(called, "weight")]
-        for path, leaf in places:
+        weight = program.values[contraction.weight].name
+        called = program.steps[position].module.partition("@")[0]
+        if weight is not None:
+            paths = [path for path, leaf in owners.get(weight, []) if leaf == "weight"]
+        else:
+            paths = [called] if computes_weight(program, contraction.weight, called) else []
+        for path in paths:
             module = model.get_submodule(path)
-            if leaf != "weight":
+            linear = weight is None and isinstance(module, nn.Linear)
+            if not linear and not isinstance(module, CONVOLUTIONS + TRANSPOSED):
                 continue
-            if isinstance(module, CONVOLUTIONS + TRANSPOSED):
-                sizes = _conv_sizes(analysis, contraction, removed)
-                found.update({(path, name): size for name, size in sizes.items()})
-            elif weight is None and isinstance(module, nn.Linear):
-                sizes = _conv_sizes(analysis, contraction, removed)
-                found[path, "in_features"] = sizes["in_channels"]
-                found[path, "out_features"] = sizes["out_channels"]
+            after = _conv_sizes(analysis, contraction, removed)
+            before = _conv_sizes(analysis, contraction, nothing)
+            names = {"in_channels": "in_features", "out_channels": "out_features"}
+            for name, size in after.items():
+                own = names.get(name, "") if linear else name
+                # A forward may call its weight otherwise than the attributes say.
+                if _holds(module, own, before[name]):
+                    found[path, own] = size
     return found
 
 
@@ -78,15 +86,28 @@ def _norm_sizes(analysis: Analysis, model: nn.Module, removed: Units) -> dict[tu
         path = step.module.partition("@")[0]
         if step.op not in {"aten.instance_norm.default", GROUP_NORM} or not path:
             continue
+        module = model.get_submodule(path)
+        if not isinstance(module, (nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)):  # noqa: SLF001 - the public common base of InstanceNorm1d/2d/3d
+            continue
         channels = analysis.program.values[step.inputs[0]].shape[1]
         left = _left(analysis, step.inputs[0], 1, removed)
-        sizes = {"num_features": left}
+        sizes = {"num_features": (channels, left)}
         if step.op == GROUP_NORM:
             groups = group_norm_operands(step)[1]
-            sizes = {"num_channels": left, "num_groups": left * groups // channels}
-        module = model.get_submodule(path)
-        found.update({(path, name): size for name, size in sizes.items() if hasattr(module, name)})
+            sizes = {
+                "num_channels": (channels, left),
+                "num_groups": (groups, left * groups // channels),
+            }
+        for name, (before, after) in sizes.items():
+            if _holds(module, name, before):
+                found[path, name] = after
     return found
+
+
+def _holds(module: nn.Module, attribute: str, size: int) -> bool:
+    """Does the module keep this very number in a plain attribute of that name?"""
+    plain = not isinstance(getattr(type(module), attribute, None), property)
+    return bool(attribute) and plain and getattr(module, attribute, None) == size
 
 
 def _left(analysis: Analysis, value: int, dim: int, removed: Units) -> int:

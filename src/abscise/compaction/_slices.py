@@ -4,7 +4,8 @@ For a layer that a BatchNorm alone follows that is the BatchNorm's weight (its o
 count: the norm undoes their size); for any other layer it is the incoming row.
 """
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,7 @@ from abscise.graph.rules import (
     evaluate,
     is_elementwise,
     normalises_by_batch,
+    weight_norm_operands,
 )
 
 
@@ -61,13 +63,14 @@ def writing_slices(analysis: Analysis) -> tuple[WritingSlice, ...]:
     rows = dict(analysis.labels.writers)
     found: list[WritingSlice] = []
     scaled: set[int] = set()
+    names = layer_names(analysis)
     for position, contraction in analysis.contractions.items():
         weight = analysis.constants.tensor(contraction.weight)
-        parameter = _row_parameter(program, contraction.weight)
+        parameter = _row_parameter(program, contraction)
         if parameter is None or weight is None or position not in rows:
             continue
         units = unit_ids(analysis.labels.roots, rows[position])
-        layer = layer_name(program, contraction, program.steps[position])
+        layer = names[position]
         output = program.steps[position].outputs[0]
         norm = _only_norm(program, users, output)
         if norm is not None:
@@ -96,23 +99,80 @@ def writing_slices(analysis: Analysis) -> tuple[WritingSlice, ...]:
     return tuple(found)
 
 
-def _row_parameter(program: Program, weight: int) -> str | None:
+def _row_parameter(program: Program, c: Contraction) -> str | None:
     """The parameter whose rows are those of a weight: itself, or for weight norm its lengths."""
-    if program.values[weight].name is not None:
-        return program.values[weight].name
-    step = next((step for step in program.steps if weight in step.outputs), None)
+    if program.values[c.weight].name is not None:
+        return program.values[c.weight].name
+    step = next((step for step in program.steps if c.weight in step.outputs), None)
     if step is None or step.op != WEIGHT_NORM:
         return None
-    return program.values[step.args[1].value].name
+    _, lengths, axis = weight_norm_operands(step)
+    return program.values[lengths].name if axis == c.out_axis else None
 
 
-def layer_name(program: Program, c: Contraction, step: Step) -> str:
-    """The module of a weight; where one module has several weights, the weight itself."""
+def layer_names(analysis: Analysis) -> dict[int, str]:
+    """Position of each contraction -> the name of its layer, another one for each weight.
+
+    That is the module of the weight; where one module has several weights, the weight itself.
+    """
+    program = analysis.program
+    weights: dict[str, int] = {}
+    names: dict[int, str] = {}
+    for position, c in analysis.contractions.items():
+        options = _name_options(program, c, program.steps[position])
+        name = next(name for name in options if weights.get(name, c.weight) == c.weight)
+        weights[name] = c.weight
+        names[position] = name
+    return names
+
+
+def _name_options(program: Program, c: Contraction, step: Step) -> Iterator[str]:
     name = program.values[c.weight].name
-    if name is None:
-        return step.module or "(model)"
-    path, _, leaf = name.rpartition(".")
-    return path or "(model)" if leaf == "weight" else name
+    if name is not None:
+        path, _, leaf = name.rpartition(".")
+        own = path or "(model)" if leaf == "weight" else name
+        yield own
+    else:
+        own = step.module or "(model)"
+        made_of = named_sources(program, c.weight)
+        if _is_weight_of(made_of, step.module):
+            yield own
+        if len(made_of) == 1:
+            yield from made_of
+        yield own
+    yield from (f"{own} ({count})" for count in itertools.count(2))
+
+
+def _is_weight_of(names: Collection[str], module: str) -> bool:
+    """Are these what `module.weight` is computed from, by parametrization or in its forward?"""
+    path = f"{module}." if module else ""
+    return any(
+        name == f"{path}weight"
+        or name.startswith((f"{path}weight_", f"{path}parametrizations.weight."))
+        for name in names
+    )
+
+
+def named_sources(program: Program, value: int) -> frozenset[str]:
+    """Qualified names of the parameters and buffers that a value is computed from."""
+    producers = {output: step for step in program.steps for output in step.outputs}
+    found: set[str] = set()
+    seen: set[int] = set()
+    open_values = [value]
+    while open_values:
+        current = open_values.pop()
+        name = program.values[current].name
+        if name is not None:
+            found.add(name)
+        if current in producers and current not in seen:
+            open_values += producers[current].inputs
+        seen.add(current)
+    return frozenset(found)
+
+
+def computes_weight(program: Program, value: int, module: str) -> bool:
+    """Is this computed value the weight of `module`?"""
+    return _is_weight_of(named_sources(program, value), module)
 
 
 def small_units(

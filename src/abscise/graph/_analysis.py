@@ -9,10 +9,12 @@ from torch import Tensor, nn
 
 from abscise._inputs import Inputs
 from abscise.graph._capture import capture
+from abscise.graph._compact import varying
 from abscise.graph._constants import ConstantPass
 from abscise.graph._labels import LabelPass, Labels
 from abscise.graph._liveness import LivenessPass
-from abscise.graph._program import Program
+from abscise.graph._movement import is_movement, moved_values, sized_by_inputs, touched_dims
+from abscise.graph._program import Program, Step
 from abscise.graph.rules import Contract, Contraction, Rule, fold_static, rule_of
 
 
@@ -59,7 +61,7 @@ def analyse_program(program: Program) -> Analysis:
     rules = rules_of(program)
     constants = ConstantPass(program)
     for step, rule in zip(program.steps, rules, strict=True):
-        if not fold_static(constants, step, rule):
+        if not sized_by_inputs(step) and not fold_static(constants, step, rule):
             rule.constants(constants, step)
     return Analysis(program, rules, label(program, rules), constants)
 
@@ -75,5 +77,18 @@ def label(program: Program, rules: tuple[Rule, ...]) -> Labels:
     ctx = LabelPass(program)
     for position, (step, rule) in enumerate(zip(program.steps, rules, strict=True)):
         ctx.position = position
+        if sized_by_inputs(step):
+            _pin_touched(ctx, step)
         rule.labels(ctx, step)
     return ctx.finish()
+
+
+def _pin_touched(ctx: LabelPass, step: Step) -> None:
+    """How many elements are taken, or which, follows the batch size: units along there stay."""
+    if not is_movement(ctx.program, step):
+        return
+    touched = touched_dims(ctx.program, step)
+    for value in moved_values(step):
+        for layer in ctx.layers(value):
+            if touched is None or set(varying(layer)) & set(touched):
+                ctx.pin(layer, f"the batch size decides in {step.where}")

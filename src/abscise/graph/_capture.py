@@ -6,6 +6,7 @@ where that is not plainly right, torch's own decomposition pass does it.
 """
 
 import contextlib
+import inspect
 import io
 import logging
 import warnings
@@ -95,12 +96,9 @@ def _quiet_torch() -> Iterator[None]:
 
 def _export(model: nn.Module, inputs: Inputs, *, free_batch: bool) -> torch.export.ExportedProgram:
     args, kwargs = _two_samples(inputs)
-    dims = map_tensors(args, _free_batch), map_tensors(kwargs, _free_batch)
-    free_shapes = _dynamic_shapes(dims[0], dims[1])
-    if free_shapes is not None:
-        shapes = free_shapes if free_batch else None
-        with contextlib.suppress(Exception):  # an eager forward below tells what is wrong
-            return torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
+    with contextlib.suppress(Exception):  # an eager forward below tells what is wrong
+        shapes = _free_batches(model, args, kwargs) if free_batch else None
+        return torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
     args, kwargs = tuple(inputs.args), dict(inputs.kwargs)
     try:
         return torch.export.export(model, args, kwargs, strict=False)
@@ -109,31 +107,20 @@ def _export(model: nn.Module, inputs: Inputs, *, free_batch: bool) -> torch.expo
         raise  # unreachable: _explain_failure always raises
 
 
-def _free_batch(tensor: Tensor) -> Any:
-    return {0: torch.export.Dim.AUTO} if tensor.ndim else None
+def _free_batches(model: nn.Module, args: Any, kwargs: Any) -> dict[str, Any]:
+    """For `torch.export`: argument of forward -> dimension 0 of every tensor in it is free."""
+    bound = inspect.signature(model.forward).bind(*args, **kwargs)
+    return {name: _free_batch(item) for name, item in bound.arguments.items()}
 
 
-def _dynamic_shapes(args: Any, kwargs: Any) -> Any:
-    """One tree for `torch.export`, or None where the arguments hold plain values beside tensors."""
-    plain: list[object] = []
-    _plain_values(args, plain)
-    _plain_values(tuple(kwargs.values()), plain)
-    if plain:
-        return None
-    if kwargs and args:
-        return None  # torch.export wants parameter names then; a static capture serves
-    return kwargs or args
-
-
-def _plain_values(tree: Any, found: list[object]) -> None:
+def _free_batch(tree: Any) -> Any:
+    if isinstance(tree, Tensor):
+        return {0: torch.export.Dim.AUTO} if tree.ndim else None
+    if isinstance(tree, dict):
+        return {name: _free_batch(item) for name, item in tree.items()}
     if isinstance(tree, tuple | list):
-        for item in tree:
-            _plain_values(item, found)
-    elif isinstance(tree, dict) and not (len(tree) == 1 and 0 in tree):
-        for item in tree.values():
-            _plain_values(item, found)
-    elif tree is not None and not isinstance(tree, dict):
-        found.append(tree)
+        return type(tree)(_free_batch(item) for item in tree)
+    return None
 
 
 def _two_samples(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:

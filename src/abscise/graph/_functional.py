@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from abscise._inputs import Inputs
+from abscise.graph._guards import guards_of
 from abscise.graph._nodes import (
     GRAD_MODE,
     all_nodes,
+    free_arguments,
     module_path,
     source_line,
     sub_graph,
@@ -90,6 +92,7 @@ class _Builder:
             aliases=self._aliases,
             dynamic=dynamic,
             static=static_values(self._steps, self._values),
+            guards=guards_of(self._exported),
         )
 
     def add(self, node: fx.Node) -> None:
@@ -207,7 +210,15 @@ class _Builder:
         kwargs = dict(fx.map_arg(node.kwargs, read))
         outputs = self._output_values(node, args, kwargs, rename)
         self._steps.append(
-            Step(rename or op, args, kwargs, outputs, module_path(node), source_line(node))
+            Step(
+                rename or op,
+                args,
+                kwargs,
+                outputs,
+                module_path(node),
+                source_line(node),
+                free_arguments(node),
+            )
         )
         return outputs if isinstance(node.meta["val"], tuple | list) else outputs[0]
 

@@ -99,7 +99,9 @@ class LivenessPass:
             rank = len(self.program.values[value].shape)
             mask = torch.ones([1] * rank, dtype=torch.bool) if known is None else ~known.zero
             for other in layers:
-                mask = mask if other is layer else mask & self._stays(other)
+                # What is reduced with it counts there even where its own unit goes.
+                if other is not layer and not set(varying(other)) & set(dims):
+                    mask = mask & self._stays(other)
             units = self.labels.units(layer)
             live = any_to(mask, tuple(layer.shape)).expand(layer.shape).numpy() & (units >= 0)
             self._held[units[live]] = True

@@ -26,6 +26,8 @@ RESHAPES = frozenset(
     )
 )  # fmt: skip
 EXPANSIONS = frozenset({"aten.expand.default", "aten.expand_as.default"})
+# They copy what is there as often as asked; that may be the batch size.
+REPEATS = EXPANSIONS | {"aten.repeat.default", "aten.repeat_interleave.self_int"}
 IDENTITIES = frozenset(
     f"aten.{name}"
     for name in (
@@ -49,7 +51,7 @@ _DIM_ARGUMENT = {
     "aten.repeat_interleave.self_int": 2,
 }
 _DEFAULT_DIM = {"aten.repeat_interleave.self_int": None}
-_PERMUTES = frozenset(
+PERMUTES = frozenset(
     f"aten.{name}"
     for name in (
         "permute.default", "transpose.int", "t.default", "numpy_T.default", "mT.default",
@@ -61,7 +63,7 @@ _LAST_THREE = frozenset(
 )
 _DIM_LISTS = {"aten.flip.default": 1, "aten.roll.default": 2}
 MOVEMENTS = (
-    RESHAPES | EXPANSIONS | IDENTITIES | PADS | JOINS | _PERMUTES | _LAST_THREE
+    RESHAPES | EXPANSIONS | IDENTITIES | PADS | JOINS | PERMUTES | _LAST_THREE
     | frozenset(_DIM_ARGUMENT) | frozenset(_DIM_LISTS)
     | {"aten.repeat.default", "aten.index.Tensor"}
 )  # fmt: skip
@@ -76,6 +78,11 @@ def is_movement(program: Program, step: Step) -> bool:
     if step.op == "aten.index.Tensor" and touched_dims(program, step) is None:
         return False
     return all(program.values[value].data is not None for value in index_values(step))
+
+
+def sized_by_inputs(step: Step) -> bool:
+    """Does it compute with a free input size, other than to give its result that shape?"""
+    return bool(step.free) and step.op not in RESHAPES | REPEATS
 
 
 def index_values(step: Step) -> tuple[int, ...]:
@@ -109,7 +116,7 @@ def touched_dims(program: Program, step: Step) -> tuple[int, ...] | None:
         dims = indexed if len(indexed) == 1 else None
     else:
         fixed: dict[str, tuple[int, ...]] = {
-            **dict.fromkeys(_PERMUTES, ()),
+            **dict.fromkeys(PERMUTES, ()),
             **dict.fromkeys(_LAST_THREE, (-3, -2, -1)),
         }
         dims = fixed.get(step.op)

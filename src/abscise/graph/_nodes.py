@@ -1,10 +1,13 @@
 """What torch.export's nodes tell beside their operation: where they come from, what they wrap."""
 
 from collections.abc import Iterator
+from typing import Any
 
+import torch
 from torch import fx, nn
 
 GRAD_MODE = "wrap_with_set_grad_enabled"
+_FREE = (torch.SymInt, torch.SymFloat, torch.SymBool)
 
 
 def sub_graph(node: fx.Node) -> fx.Graph:
@@ -33,6 +36,23 @@ def tied_names(model: nn.Module) -> dict[str, str]:
         *model.named_buffers(remove_duplicate=False),
     ]
     return {name: first.setdefault(id(tensor), name) for name, tensor in everything}
+
+
+def free_arguments(node: fx.Node) -> dict[int | str, str]:
+    """Arguments that are computed from a free input size, by position or name, as formulas."""
+    places: list[tuple[int | str, Any]] = [*enumerate(node.args), *node.kwargs.items()]
+    found: dict[int | str, str] = {}
+    for place, item in places:
+        numbers = [inner for inner in _nodes_in(item) if isinstance(inner.meta.get("val"), _FREE)]
+        if numbers:
+            found[place] = ", ".join(str(inner.meta["val"]) for inner in numbers)
+    return found
+
+
+def _nodes_in(tree: Any) -> list[fx.Node]:
+    found: list[fx.Node] = []
+    _ = fx.map_arg(tree, found.append)
+    return found
 
 
 def module_path(node: fx.Node) -> str:

@@ -1,7 +1,7 @@
 """Program: the model's forward as a flat list of functional steps over numbered values."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -33,7 +33,12 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One operation. `args` and `kwargs` hold `Ref` for tensors and plain Python values."""
+    """One operation. `args` and `kwargs` hold `Ref` for tensors and plain Python values.
+
+    Args:
+        free: Position or name of each argument that is computed from a free input size (it holds
+            the number for the example inputs) -> its formula.
+    """
 
     op: str
     args: tuple[Any, ...]
@@ -41,6 +46,7 @@ class Step:
     outputs: tuple[int, ...]
     module: str
     source: str
+    free: Mapping[int | str, str] = field(default_factory=dict)
 
     @property
     def inputs(self) -> tuple[int, ...]:
@@ -72,6 +78,7 @@ class Program:
         aliases: Every qualified name of a tied parameter -> the name its value bears.
         dynamic: Which input sizes the capture leaves free, as text for the certificate.
         static: Values that do not depend on the inputs: parameters, buffers, what is made of them.
+        guards: Conditions on the free sizes under which forward takes these steps.
     """
 
     steps: tuple[Step, ...]
@@ -81,6 +88,7 @@ class Program:
     aliases: Mapping[str, str]
     dynamic: tuple[str, ...]
     static: frozenset[int]
+    guards: tuple[str, ...] = ()
 
     @property
     def consumers(self) -> dict[int, list[Step]]:

@@ -3,7 +3,7 @@
 from abscise.graph._movement import is_movement
 from abscise.graph._program import Program, Step
 from abscise.graph.rules._base import Rule, Unknown
-from abscise.graph.rules._computed import WEIGHT_NORM, WeightNorm, fold_static
+from abscise.graph.rules._computed import WEIGHT_NORM, WeightNorm, fold_static, weight_norm_operands
 from abscise.graph.rules._contract import (
     Contract,
     channel_units,
@@ -75,4 +75,5 @@ __all__ = [
     "read_channels",
     "rule_of",
     "vector_or_none",
+    "weight_norm_operands",
 ]

@@ -7,15 +7,16 @@ from abscise.graph._constants import CONSTANT, UNKNOWN, ConstantPass
 from abscise.graph._functional import operation
 from abscise.graph._labels import LabelPass, join_elementwise
 from abscise.graph._liveness import LivenessPass
-from abscise.graph._movement import EXPANSIONS
+from abscise.graph._movement import IDENTITIES, PERMUTES, RESHAPES
 from abscise.graph._program import Program, Ref, Step, resolve
 from abscise.graph.rules._base import Rule
-from abscise.graph.rules._norm import BatchNorm
-from abscise.graph.rules._spatial import Reduction
+from abscise.graph.rules._elementwise import is_elementwise
+from abscise.graph.rules._norm import BATCH_NORMS, BatchNorm
+from abscise.graph.rules._spatial import Reduction, is_reduction
 
 WEIGHT_NORM = "aten._weight_norm.default"
-# Their result has a size that may be the batch's: a sum over it would be none of the weights'.
-_SIZED = EXPANSIONS | {"aten.repeat.default", "aten.repeat_interleave.self_int"}
+_WHOLE = BATCH_NORMS | {WEIGHT_NORM}
+_REARRANGED = IDENTITIES | PERMUTES | RESHAPES
 
 
 class WeightNorm:
@@ -26,7 +27,7 @@ class WeightNorm:
     """
 
     def labels(self, ctx: LabelPass, step: Step) -> None:
-        v, g, axis = _operands(step)
+        v, g, axis = weight_norm_operands(step)
         shape = ctx.program.values[v].shape
         if axis is None:
             for value in (v, g):
@@ -41,7 +42,7 @@ class WeightNorm:
 
     def liveness(self, ctx: LivenessPass, step: Step, needed: list[Tensor | None]) -> None:
         del needed
-        v, g, axis = _operands(step)
+        v, g, axis = weight_norm_operands(step)
         if axis is not None:
             rank = len(ctx.program.values[v].shape)
             ctx.hold_nonzero(v, [dim for dim in range(rank) if dim != axis])
@@ -50,7 +51,7 @@ class WeightNorm:
 
 
 def fold_static(ctx: ConstantPass, step: Step, rule: Rule) -> bool:
-    """The value of a step on parameters and buffers alone, by the operation itself in float64.
+    """The value of a step on parameters and buffers alone, by the operation itself.
 
     Returns:
         Whether the rule of the step has nothing to add.
@@ -63,6 +64,7 @@ def fold_static(ctx: ConstantPass, step: Step, rule: Rule) -> bool:
     result = operation(step.op)(*args, **kwargs)
     if not result.is_floating_point():
         return False
+    result = result.detach().cpu().to(torch.float64)
     finite = torch.isfinite(result)
     kind = torch.where(finite, CONSTANT, UNKNOWN).to(torch.int8)
     ctx.give(step.outputs[0], kind, torch.where(finite, result, 0.0))
@@ -79,24 +81,42 @@ def _static_operands(ctx: ConstantPass, step: Step) -> dict[int, Tensor] | None:
         tensor = ctx.tensor(value) if _sized_by_weights(program, value) else None
         if tensor is None or tensor.is_meta or not tensor.is_floating_point():
             return None
-        tensors[value] = tensor.detach().cpu().to(torch.float64)
+        # In its own format, where a difference of equal numbers has the rounding that forward has.
+        tensors[value] = tensor.detach().to(program.values[value].dtype)
     return tensors
 
 
 def _sized_by_weights(program: Program, value: int) -> bool:
-    """Was no size of the inputs put into this value?"""
+    """Was no size of the inputs put into this value? A part, a copy or a padding might be such."""
     producers = {output: step for step in program.steps for output in step.outputs}
     open_values = [value]
     while open_values:
         step = producers.get(open_values.pop())
-        if step is not None:
-            if step.op in _SIZED:
-                return False
-            open_values += step.inputs
+        if step is None:
+            continue
+        own = is_elementwise(step) or is_reduction(step) or step.op in _WHOLE | _REARRANGED
+        if not own or step.free or (step.op in RESHAPES and not _plain_reshape(program, step)):
+            return False
+        open_values += step.inputs
     return True
 
 
-def _operands(step: Step) -> tuple[int, int, int | None]:
+def _plain_reshape(program: Program, step: Step) -> bool:
+    """Does it merge dimensions, or bring back the shape of a parameter? No other size is in it."""
+    before, after = program.values[step.inputs[0]].shape, program.values[step.outputs[0]].shape
+    if any(entry.name is not None and entry.shape == after for entry in program.values):
+        return True
+    sizes = iter([size for size in before if size > 1])
+    for size in after:
+        merged = 1
+        while merged < size:
+            merged *= next(sizes, size + 1)
+        if merged != size:
+            return False
+    return True
+
+
+def weight_norm_operands(step: Step) -> tuple[int, int, int | None]:
     """Value ids of `v` and `g`, and the axis that keeps its own norms (None: one norm of all)."""
     v, g = (item.value for item in step.args[:2] if isinstance(item, Ref))
     axis = int(step.argument(2, "dim", 0))

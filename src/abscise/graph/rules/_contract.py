@@ -133,7 +133,10 @@ def _last_axis(ctx: LabelPass, c: Contraction, layer: Tensor) -> tuple[int, ...]
         ids = ctx.axes.get((c.weight, axis))
         if ids is not None and len(ids) == 1 and int(ids[0]) == int(layer.flatten()[0]):
             return (axis,)
-    return ()
+    shape = ctx.program.values[c.weight].shape
+    single = [axis for axis in (c.out_axis, c.in_axis) if shape[axis] == 1]
+    computed = ctx.program.values[c.weight].name is None
+    return tuple(single) if ctx.compared and computed and len(single) == 1 else ()
 
 
 def _channels(ctx: LabelPass, step: Step, c: Contraction) -> Tensor | None:

@@ -67,12 +67,17 @@ class BatchNorm:
             if parameter is not None:
                 ctx.need_all(parameter)
         mask = needed[0]
+        certain = _lifted(step) or not _by_batch(step)
+        if not certain:
+            mask = ctx.staying(x)  # a channel that becomes even would become NaN
         if mask is None:
             return
         shape = ctx.program.values[x].shape
         gamma = _vector(ctx.constants, weight, 1.0, shape[1])
-        if gamma is not None:
+        if gamma is not None and certain:
             mask = mask & unvector(gamma != 0, 1, len(shape))
+        if _by_batch(step):
+            mask = any_along(mask, set(range(len(shape))) - _own_dims(step))
         ctx.need(x, any_to(mask, shape))
 
 
@@ -109,7 +114,7 @@ class GroupNorm:
             return
         constant = gamma == 0
         known = ctx.known(x)
-        if known is not None and float(step.argument(4, "eps", 1e-5)) > 0:
+        if known is not None and _lifted(step):
             zero = ~any_but(~known.zero, 1).expand(shape[1])
             whole = zero.reshape(groups, -1).all(1)
             constant = constant | whole.repeat_interleave(shape[1] // groups)
@@ -124,11 +129,13 @@ class GroupNorm:
             if parameter is not None:
                 ctx.need_all(parameter)
         mask = needed[0]
+        if not _lifted(step):
+            mask = ctx.staying(x)  # the channels of a group that becomes even would become NaN
         if mask is None:
             return
         shape = ctx.program.values[x].shape
         gamma = _vector(ctx.constants, parameters[0], 1.0, shape[1])
-        if gamma is not None:
+        if gamma is not None and _lifted(step):
             mask = mask & unvector(gamma != 0, 1, len(shape))
         mask = any_along(mask, range(2, len(shape)))
         if mask.shape[1] > 1:
@@ -190,8 +197,13 @@ def _own_dims(step: Step) -> set[int]:
     return {0, 1} if step.op == "aten.instance_norm.default" else {1}
 
 
+def _lifted(step: Step) -> bool:
+    """Does an eps above 0 keep the divisor away from 0?"""
+    return _eps(step) > 0
+
+
 def _eps(step: Step) -> float:
-    position = 7 if step.op in _WITH_FLAG else 6
+    position = 7 if step.op in _WITH_FLAG else 4 if step.op == GROUP_NORM else 6
     return float(step.argument(position, "eps", 1e-5))
 
 
