@@ -18,6 +18,7 @@ from abscise.report import (
     measurement_table,
     plain,
     plan_view,
+    summary_of,
     text,
     to_json,
 )
@@ -86,7 +87,7 @@ def measurement(parameters: int) -> Measurement:
 
 def report_of(rows: list[LayerSummary]) -> Report:
     return Report(
-        plan=plan_of(rows),
+        removal=summary_of(plan_of(rows)),
         dense=measurement(4000),
         compacted=measurement(1000),
         certificate=certificate(),
@@ -156,9 +157,9 @@ def test_the_certificate_line_names_the_verdict(
 def test_the_json_form_is_versioned_and_its_total_is_the_sum_of_its_layers() -> None:
     rows = [LayerSummary("a", 8, 3, 1, ()), LayerSummary("b", 4, 0, 4, ("output",))]
     content = json.loads(to_json(report_of(rows)))
-    assert content["format"] == 1
+    assert content["format"] == 2
     for count in ("units", "removed", "pinned"):
-        assert content["total"][count] == sum(row[count] for row in content["layers"])
+        assert content["total"][count] == sum(row[count] for row in content["removal"]["layers"])
     assert content["certificate"]["passed"] is True
 
 

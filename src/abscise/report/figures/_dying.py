@@ -1,0 +1,102 @@
+"""The heat map of dying units: a row per layer, a column per look at the training."""
+
+from itertools import groupby
+
+from matplotlib.axes import Axes
+
+from abscise.report._training import Training, TrainingPoint
+from abscise.report.figures._svg import Drawing, box, plain_style, shortened, time_axis
+
+LEVELS = 10
+MOST_COLUMNS = 200
+_NARROW = 480
+
+
+def draw_dying(training: Training, width: int) -> str:
+    """Darker is a larger share of the layer's units; each share is rounded up to a tenth."""
+    points = thinned(training.points)
+    layers = [layer for layer, (_, units) in points[-1].layers.items() if units]
+    narrow = width < _NARROW
+    row = _row_height(len(layers), narrow=narrow)
+    names = 0.0 if narrow else 0.27 * width
+    right = 0.0 if narrow else 0.2 * width
+    top, bottom = 30.0, 28.0
+    with plain_style():
+        drawing = Drawing(width, top + row * len(layers) + bottom)
+        axes = drawing.panel(names, top, width - names - right, row * len(layers))
+        steps = points[-1].step
+        axes.set(xlim=(0, steps), ylim=(len(layers), 0), yticks=[])
+        over = drawing.canvas()
+        _legend(drawing, over, names)
+        time_axis(axes, steps, narrow=narrow)
+        strip = 0.5 if narrow else 0.06
+        for index, layer in enumerate(layers):
+            _row(axes, points, layer, index + strip, 0.94 - strip)
+            _name(drawing, over, layer, points[-1].layers[layer], (top + row * index, row), names)
+        return drawing.svg(
+            f"Share of dying units in {len(layers):,} layers over {steps:,} steps of training"
+        )
+
+
+def thinned(points: tuple[TrainingPoint, ...]) -> tuple[TrainingPoint, ...]:
+    """At most `MOST_COLUMNS` points, evenly chosen, the last one among them."""
+    every = -(-len(points) // MOST_COLUMNS)
+    return points[::-1][::every][::-1]
+
+
+def _row_height(rows: int, *, narrow: bool) -> float:
+    if narrow:
+        return 38.0 if rows <= 40 else 26.0
+    if rows <= 12:
+        return 30.0
+    return 20.0 if rows <= 40 else 14.0
+
+
+def _row(
+    axes: Axes, points: tuple[TrainingPoint, ...], layer: str, top: float, height: float
+) -> None:
+    """Columns of the same level are one box; a column reaches back to the look before it."""
+    starts = [0, *(point.step for point in points[:-1])]
+    cells = [
+        (start, point.step, _level(point.layers[layer]))
+        for start, point in zip(starts, points, strict=True)
+    ]
+    for level, run in groupby(cells, key=lambda cell: cell[2]):
+        together = list(run)
+        start, end = together[0][0], together[-1][1]
+        box(axes, (start, top), end - start, height, f"heat heat-{level}")
+
+
+def _level(counts: tuple[int, int]) -> int:
+    dying, units = counts
+    return -(-LEVELS * dying // units)
+
+
+def _name(
+    drawing: Drawing,
+    over: Axes,
+    layer: str,
+    counts: tuple[int, int],
+    place: tuple[float, float],
+    names: float,
+) -> None:
+    """What the row is, beside it or above it; `place` is its top and its height."""
+    top, row = place
+    count = f"{counts[0]:,} of {counts[1]:,}"
+    size = min(12.0, row - 2)
+    baseline, room = top + row / 2 + 0.35 * size, names - 10
+    if not names:
+        size = min(11.0, 0.42 * row)
+        baseline, room = top + 0.4 * row, drawing.width - 130
+        count += " dying"
+    drawing.text(over, (0, baseline), shortened(layer, room, size), "name", size=size)
+    drawing.text(over, (drawing.width, baseline), count, "count", size=size, ha="right")
+
+
+def _legend(drawing: Drawing, over: Axes, left: float) -> None:
+    """From none to all of the units, above the rows."""
+    drawing.text(over, (left, 14), "none", "axis", size=11)
+    cell = 12.0
+    for level in range(LEVELS + 1):
+        box(over, (left + 34 + cell * level, 5), cell, 11, f"heat heat-{level}")
+    drawing.text(over, (left + 40 + cell * (LEVELS + 1), 14), "all dying", "axis", size=11)
