@@ -1,21 +1,23 @@
 """The heat map of dying units: a row per layer, a column per look at the training."""
 
+from collections.abc import Iterator
 from itertools import groupby
 
 from matplotlib.axes import Axes
 
 from abscise.report._training import Training, TrainingPoint
-from abscise.report.figures._svg import Drawing, box, plain_style, shortened, time_axis
+from abscise.report.figures._svg import Drawing, plain_style, shortened, time_axis
 
 LEVELS = 10
-MOST_COLUMNS = 200
+_MOST_COLUMNS = 200
+_MOST_CELLS = 8000
 _NARROW = 480
 
 
 def draw_dying(training: Training, width: int) -> str:
     """Darker is a larger share of the layer's units; each share is rounded up to a tenth."""
-    points = thinned(training.points)
-    layers = [layer for layer, (_, units) in points[-1].layers.items() if units]
+    layers = [layer for layer, (_, units) in training.points[-1].layers.items() if units]
+    points = _thinned(training.points, min(_MOST_COLUMNS, max(_MOST_CELLS // len(layers), 4)))
     narrow = width < _NARROW
     row = _row_height(len(layers), narrow=narrow)
     names = 0.0 if narrow else 0.27 * width
@@ -31,40 +33,36 @@ def draw_dying(training: Training, width: int) -> str:
         time_axis(axes, steps, narrow=narrow)
         strip = 0.5 if narrow else 0.06
         for index, layer in enumerate(layers):
-            _row(axes, points, layer, index + strip, 0.94 - strip)
+            cells = _cells(points, layer)
+            for level, start, end in cells:
+                box = (start, index + strip, end, index + 0.94)
+                drawing.box(axes, box, f"heat heat-{level}")
             _name(drawing, over, layer, points[-1].layers[layer], (top + row * index, row), names)
         return drawing.svg(
             f"Share of dying units in {len(layers):,} layers over {steps:,} steps of training"
         )
 
 
-def thinned(points: tuple[TrainingPoint, ...]) -> tuple[TrainingPoint, ...]:
-    """At most `MOST_COLUMNS` points, evenly chosen, the last one among them."""
-    every = -(-len(points) // MOST_COLUMNS)
-    return points[::-1][::every][::-1]
+def _thinned(points: tuple[TrainingPoint, ...], most: int) -> tuple[TrainingPoint, ...]:
+    """At most `most` points, evenly chosen, the last one among them."""
+    return points[::-1][:: -(-len(points) // most)][::-1]
 
 
 def _row_height(rows: int, *, narrow: bool) -> float:
     if narrow:
-        return 38.0 if rows <= 40 else 26.0
+        return 38.0 if rows <= 40 else 30.0
     if rows <= 12:
         return 30.0
     return 20.0 if rows <= 40 else 14.0
 
 
-def _row(
-    axes: Axes, points: tuple[TrainingPoint, ...], layer: str, top: float, height: float
-) -> None:
-    """Columns of the same level are one box; a column reaches back to the look before it."""
-    starts = [0, *(point.step for point in points[:-1])]
-    cells = [
-        (start, point.step, _level(point.layers[layer]))
-        for start, point in zip(starts, points, strict=True)
-    ]
-    for level, run in groupby(cells, key=lambda cell: cell[2]):
-        together = list(run)
-        start, end = together[0][0], together[-1][1]
-        box(axes, (start, top), end - start, height, f"heat heat-{level}")
+def _cells(points: tuple[TrainingPoint, ...], layer: str) -> Iterator[tuple[int, int, int]]:
+    """(level, first step, last step) of each stretch; a look stands for the time before it."""
+    start = 0
+    for level, run in groupby(points, key=lambda point: _level(point.layers[layer])):
+        end = list(run)[-1].step
+        yield level, start, end
+        start = end
 
 
 def _level(counts: tuple[int, int]) -> int:
@@ -98,5 +96,6 @@ def _legend(drawing: Drawing, over: Axes, left: float) -> None:
     drawing.text(over, (left, 14), "none", "axis", size=11)
     cell = 12.0
     for level in range(LEVELS + 1):
-        box(over, (left + 34 + cell * level, 5), cell, 11, f"heat heat-{level}")
+        start = left + 34 + cell * level
+        drawing.box(over, (start, 5, start + cell, 16), f"heat heat-{level}")
     drawing.text(over, (left + 40 + cell * (LEVELS + 1), 14), "all dying", "axis", size=11)

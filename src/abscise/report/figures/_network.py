@@ -3,7 +3,7 @@
 from matplotlib.axes import Axes
 
 from abscise.compaction import LayerSummary
-from abscise.report.figures._svg import Drawing, box, plain_style, shortened
+from abscise.report.figures._svg import Drawing, plain_style, shortened
 
 _NAME_SIZE, _COUNT_SIZE = 12.0, 12.0
 _NARROW = 480
@@ -38,7 +38,7 @@ def _wide(rows: list[LayerSummary], width: int, label: str) -> str:
     scale = room / max(row.units for row in rows)
     for index, row in enumerate(rows):
         top = 2 + pitch * index
-        _bar(axes, row, (middle, top + 0.1 * pitch), scale, 0.8 * pitch)
+        _bar(drawing, axes, row, (middle, top + 0.1 * pitch), scale, 0.8 * pitch)
         if index % _every(len(rows)):
             continue
         baseline = top + pitch / 2 + 0.35 * size
@@ -60,7 +60,7 @@ def _narrow(rows: list[LayerSummary], width: int, label: str) -> str:
     scale = (width - 4) / max(row.units for row in rows)
     for index, row in enumerate(rows):
         top = 2 + pitch * index
-        _bar(axes, row, (width / 2, top + pitch - bar - 4), scale, bar)
+        _bar(drawing, axes, row, (width / 2, top + pitch - bar - 4), scale, bar)
         if labelled:
             name = shortened(row.layer, width - 130, 11)
             drawing.text(axes, (0, top + 12), name, "name", size=11)
@@ -69,16 +69,22 @@ def _narrow(rows: list[LayerSummary], width: int, label: str) -> str:
 
 
 def _bar(
-    axes: Axes, row: LayerSummary, at: tuple[float, float], scale: float, height: float
+    drawing: Drawing,
+    axes: Axes,
+    row: LayerSummary,
+    at: tuple[float, float],
+    scale: float,
+    height: float,
 ) -> None:
     """`at` is the middle of the upper edge."""
     middle, top = at
     kept = row.units - row.removed
-    dense_width, kept_width = max(row.units * scale, 2), kept * scale
-    box(axes, (middle - dense_width / 2, top), dense_width, height, "dense")
+    half = max(row.units * scale, 2) / 2
+    drawing.box(axes, (middle - half, top, middle + half, top + height), "dense")
     if kept:
+        half = kept * scale / 2
         role = "pinned" if row.pinned == kept else "kept"
-        box(axes, (middle - kept_width / 2, top), kept_width, height, role)
+        drawing.box(axes, (middle - half, top, middle + half, top + height), role)
 
 
 def _counts(row: LayerSummary) -> str:

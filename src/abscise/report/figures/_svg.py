@@ -11,7 +11,8 @@ from xml.etree import ElementTree as ET
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 from matplotlib.ticker import MaxNLocator
 
 _ROLE = "role:"
@@ -20,6 +21,10 @@ _KEPT_STYLE = re.compile(r"(text-anchor: \w+|font-size: [\d.]+px)")
 _FONT = re.compile(r"font: (?:[\w ]*? )?([\d.]+px) [^;]+")
 NAME_WIDTH = 0.61
 """Of a character of the monospaced font that names are set in, in font sizes."""
+
+
+Corners = tuple[float, float, float, float]
+"""Left, top, right, bottom, in the units of the axes."""
 
 
 @dataclass(slots=True)
@@ -34,6 +39,7 @@ class Drawing:
     height: float
     figure: Figure = field(init=False)
     texts: list[str] = field(init=False, default_factory=list)
+    boxes: dict[tuple[Axes, str], list[Corners]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         """72 dots per inch: a point is a pixel."""
@@ -64,8 +70,14 @@ class Drawing:
         drawn.set_gid(_ROLE + role)
         self.texts.append(words)
 
+    def box(self, axes: Axes, corners: Corners, role: str) -> None:
+        """A rectangle. All of a role are one path, roles in the order of their first box."""
+        self.boxes.setdefault((axes, role), []).append(corners)
+
     def svg(self, label: str) -> str:
         """The drawing as one SVG element that screen readers announce as `label`."""
+        for (axes, role), boxes in self.boxes.items():
+            _ = axes.add_patch(_filled(boxes, role))
         for axes in self.figure.axes:
             _name_ticks(axes)
         written = io.StringIO()
@@ -91,11 +103,16 @@ def plain_style() -> Iterator[None]:
         yield
 
 
-def box(axes: Axes, at: tuple[float, float], width: float, height: float, role: str) -> None:
-    """A rectangle; `at` is its upper left corner."""
-    patch = Rectangle(at, width, height, linewidth=1, clip_on=False)
+def _filled(boxes: list[Corners], role: str) -> PathPatch:
+    codes = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY]
+    corners = [
+        corner
+        for left, top, right, bottom in boxes
+        for corner in ((left, top), (right, top), (right, bottom), (left, bottom), (left, top))
+    ]
+    patch = PathPatch(Path(corners, codes * len(boxes)), clip_on=False)
     patch.set_gid(_ROLE + role)
-    _ = axes.add_patch(patch)
+    return patch
 
 
 def line(axes: Axes, x: list[float], y: list[float], role: str) -> None:
