@@ -87,7 +87,8 @@ def test_every_section_is_there_and_says_what_it_holds() -> None:
     for words in (
         "predictions changed",
         "Before and after",
-        "The network, from input to output",
+        "The network",
+        "from input to output",
         "How units died",
         "Loss and accuracy",
         "Certificate PASSED:",

@@ -6,7 +6,7 @@ from abscise.report import _sections, _words
 from abscise.report._data import Report
 from abscise.report._extra import require_extra
 
-WIDE, NARROW = 820, 348
+WIDE, NARROW = 880, 348
 """Widths of the two drawings of each figure, in CSS pixels; the stylesheet shows one of them."""
 
 

@@ -21,6 +21,7 @@ from abscise.report._words import (
 )
 
 _NOISY = 0.5
+_NONE_THERE = "no subnormals"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,23 +89,21 @@ def _smaller(dense: Measurement, compacted: Measurement) -> Tile:
 
 def _proof(certificate: Certificate) -> Tile:
     state = "good" if certificate.passed else "bad"
-    detail = f"on {certificate.inputs}"
-    return Tile("certificate", status(certificate).capitalize(), detail, state)
+    return Tile("certificate", status(certificate).capitalize(), certificate.inputs, state)
 
 
 def changes(report: Report) -> tuple[Change, ...]:
     """The before/after table: only what was looked at."""
     known = [row for row in report.comparisons() if (row.dense, row.compacted) != (None, None)]
-    return tuple(_change(row, report) for row in known)
+    return tuple(map(_change, known))
 
 
-def _change(row: Comparison, report: Report) -> Change:
-    batch = 0 if report.dense is None else report.dense.batch
+def _change(row: Comparison) -> Change:
     labels = {
         "nonzero": "parameters that are not 0",
-        "MACs": f"multiply-accumulates for {batch:,} samples",
-        "bytes": "bytes of the weights",
-        "latency_s": f"time for {batch:,} samples",
+        "MACs": "multiply-accumulates",
+        "bytes": "saved size",
+        "latency_s": "time of one forward",
         "accuracy": "accuracy on the test set",
     }
     dense, compacted = (shown_value(row.quantity, value) for value in (row.dense, row.compacted))
@@ -180,14 +179,20 @@ def latency(report: Report) -> tuple[tuple[str, str, str], ...]:
     rows = (
         ("median", *_each([it.latency_s for it in both], seconds)),
         ("distance of the quartiles / median", *_each([it.latency_spread for it in both], percent)),
-        ("median, subnormals taken as 0", *_each([it.latency_flushed_s for it in both], seconds)),
+        ("median, subnormals taken as 0", *map(_flushed, both)),
     )
-    return tuple(row for row in rows if row[1:] != (UNKNOWN, UNKNOWN))
+    return tuple(row for row in rows if row[1] != row[2] or row[1] not in {UNKNOWN, _NONE_THERE})
 
 
 def _each(values: list[float | None], shown: Callable[[float], str]) -> tuple[str, str]:
     before, after = (UNKNOWN if value is None else shown(value) for value in values)
     return before, after
+
+
+def _flushed(measured: Measurement) -> str:
+    if measured.latency_flushed_s is not None:
+        return seconds(measured.latency_flushed_s)
+    return UNKNOWN if measured.subnormal else _NONE_THERE
 
 
 def latency_note(report: Report) -> str:
@@ -202,10 +207,19 @@ def latency_note(report: Report) -> str:
     return note
 
 
-def uncounted(report: Report) -> tuple[str, ...]:
-    """What the multiply-accumulates leave out."""
-    both = [it for it in (report.dense, report.compacted) if it is not None]
-    return tuple(sorted({name for it in both for name in it.macs_uncounted}))
+def counting(report: Report) -> str:
+    """How many samples the table speaks of, and what its multiply-accumulates leave out."""
+    if report.dense is None or report.compacted is None:
+        return ""
+    batch = report.dense.batch
+    note = f"Multiply-accumulates and time are for {batch:,} sample{'s' * (batch != 1)} at once."
+    uncounted = sorted({*report.dense.macs_uncounted, *report.compacted.macs_uncounted})
+    return note + (f" Not counted: {', '.join(uncounted)}." if uncounted else "")
+
+
+def pinned_only(report: Report) -> bool:
+    """Is there a layer whose kept units are all pinned, which is drawn in grey?"""
+    return any(row.units - row.removed == row.pinned > 0 for row in report.layers)
 
 
 def surroundings(report: Report) -> tuple[Fact, ...]:

@@ -21,10 +21,10 @@ def draw_curves(training: Training, width: int) -> str:
     narrow = width < _NARROW
     height, left = (130.0, 44.0) if narrow else (160.0, 64.0)
     with plain_style():
-        drawing = Drawing(width, 2 * height + 98)
+        drawing = Drawing(width, 2 * height + 106)
         over = drawing.canvas()
         loss = drawing.panel(left, 38, width - left - 12, height)
-        accuracy = drawing.panel(left, 38 + height + 34, width - left - 12, height)
+        accuracy = drawing.panel(left, 38 + height + 42, width - left - 12, height)
         steps = [float(point.step) for point in points]
         for axes in (loss, accuracy):
             axes.set(xlim=(0, steps[-1]))
@@ -35,7 +35,7 @@ def draw_curves(training: Training, width: int) -> str:
         _accuracy_axis(accuracy, [100 * point.accuracy for point in points])
         loss.tick_params(labelbottom=False)
         drawing.text(over, (0, 14), "loss of the last batch", "axis loss-label", size=12)
-        place = (0.0, 38 + height + 24)
+        place = (0.0, 38 + height + 28)
         drawing.text(
             over, place, "accuracy on the validation part, %", "axis accuracy-label", size=12
         )

@@ -6,7 +6,7 @@ from itertools import groupby
 from matplotlib.axes import Axes
 
 from abscise.report._training import Training, TrainingPoint
-from abscise.report.figures._svg import Drawing, plain_style, shortened, time_axis
+from abscise.report.figures._svg import Drawing, column, plain_style, shortened, time_axis
 
 LEVELS = 10
 _MOST_COLUMNS = 200
@@ -20,8 +20,9 @@ def draw_dying(training: Training, width: int) -> str:
     points = _thinned(training.points, min(_MOST_COLUMNS, max(_MOST_CELLS // len(layers), 4)))
     narrow = width < _NARROW
     row = _row_height(len(layers), narrow=narrow)
-    names = 0.0 if narrow else 0.27 * width
-    right = 0.0 if narrow else 0.2 * width
+    size, counts = min(12.0, row - 2), points[-1].layers
+    names = 0.0 if narrow else column(layers, size, 0.36 * width)
+    right = 0.0 if narrow else column(map(_count, counts.values()), size, 0.2 * width)
     top, bottom = 30.0, 28.0
     with plain_style():
         drawing = Drawing(width, top + row * len(layers) + bottom)
@@ -37,7 +38,7 @@ def draw_dying(training: Training, width: int) -> str:
             for level, start, end in cells:
                 box = (start, index + strip, end, index + 0.94)
                 drawing.box(axes, box, f"heat heat-{level}")
-            _name(drawing, over, layer, points[-1].layers[layer], (top + row * index, row), names)
+            _name(drawing, over, layer, counts[layer], (top + row * index, row), names)
         return drawing.svg(
             f"Share of dying units in {len(layers):,} layers over {steps:,} steps of training"
         )
@@ -80,7 +81,7 @@ def _name(
 ) -> None:
     """What the row is, beside it or above it; `place` is its top and its height."""
     top, row = place
-    count = f"{counts[0]:,} of {counts[1]:,}"
+    count = _count(counts)
     size = min(12.0, row - 2)
     baseline, room = top + row / 2 + 0.35 * size, names - 10
     if not names:
@@ -89,6 +90,11 @@ def _name(
         count += " dying"
     drawing.text(over, (0, baseline), shortened(layer, room, size), "name", size=size)
     drawing.text(over, (drawing.width, baseline), count, "count", size=size, ha="right")
+
+
+def _count(counts: tuple[int, int]) -> str:
+    dying, units = counts
+    return f"{dying:,} of {units:,}"
 
 
 def _legend(drawing: Drawing, over: Axes, left: float) -> None:

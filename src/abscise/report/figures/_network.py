@@ -3,7 +3,7 @@
 from matplotlib.axes import Axes
 
 from abscise.compaction import LayerSummary
-from abscise.report.figures._svg import Drawing, plain_style, shortened
+from abscise.report.figures._svg import Drawing, column, plain_style, shortened
 
 _NAME_SIZE, _COUNT_SIZE = 12.0, 12.0
 _NARROW = 480
@@ -31,10 +31,11 @@ def _spoken(rows: list[LayerSummary]) -> str:
 def _wide(rows: list[LayerSummary], width: int, label: str) -> str:
     pitch = _pitch(len(rows))
     size = min(_NAME_SIZE, pitch - 1) if len(rows) <= _LABELLED_ROWS else 9.0
-    names, counts = 0.27 * width, 0.2 * width
+    names = column((row.layer for row in rows), size, 0.36 * width)
+    counts = column(map(_counts, rows), min(size, _COUNT_SIZE), 0.2 * width)
     drawing = Drawing(width, pitch * len(rows) + 4)
     axes = drawing.canvas()
-    room, middle = width - names - counts - 20, names + (width - names - counts) / 2
+    room, middle = width - names - counts, names + (width - names - counts) / 2
     scale = room / max(row.units for row in rows)
     for index, row in enumerate(rows):
         top = 2 + pitch * index
@@ -53,7 +54,7 @@ def _wide(rows: list[LayerSummary], width: int, label: str) -> str:
 def _narrow(rows: list[LayerSummary], width: int, label: str) -> str:
     labelled = len(rows) <= _LABELLED_ROWS
     bar = 18.0 if len(rows) <= 40 else 8.0
-    pitch = bar + 22 if labelled else _pitch(len(rows))
+    pitch = bar + 25 if labelled else _pitch(len(rows))
     bar = bar if labelled else pitch * 0.8
     drawing = Drawing(width, pitch * len(rows) + 4)
     axes = drawing.canvas()

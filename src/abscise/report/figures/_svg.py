@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from unicodedata import east_asian_width
@@ -145,6 +145,12 @@ def shortened(name: str, width: float, font_size: float) -> str:
             break
         kept = character + kept
     return "…" + kept
+
+
+def column(texts: Iterable[str], font_size: float, most: float) -> float:
+    """Width of a column that holds all `texts` and a gap, in pixels; at most `most`."""
+    longest = max((sum(map(_columns, words)) for words in texts), default=0)
+    return min(NAME_WIDTH * font_size * longest + 20, most)
 
 
 def _columns(character: str) -> int:
