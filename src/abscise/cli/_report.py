@@ -12,7 +12,7 @@ from abscise.store import (
     read_certificate,
     read_json,
     read_plan,
-    write_file_atomically,
+    write_bytes_atomically,
 )
 
 _WRITERS = {"html": to_html, "json": to_json, "text": text}
@@ -28,7 +28,7 @@ def run_report(options: ReportOptions, console: Console) -> bool:
     if out is None:
         console.print(content, soft_wrap=True, end="")
         return True
-    write_file_atomically(out, content.encode())
+    write_bytes_atomically(out, content.encode())
     console.print(f"report written to {out}", soft_wrap=True)
     return True
 

@@ -100,7 +100,7 @@ def changes(report: Report) -> tuple[Change, ...]:
 
 def _change(row: Comparison) -> Change:
     labels = {
-        "nonzero": "parameters that are not 0",
+        "nonzero": "nonzero parameters",
         "MACs": "multiply-accumulates",
         "bytes": "saved size",
         "latency_s": "time of one forward",

@@ -5,7 +5,7 @@ original class, `read_checkpoint` reads other people's weights. Whatever is read
 field: a truncated, edited or hostile file gives one line of `StoreError` or `PlanError`.
 """
 
-from abscise.store._atomic import write_file_atomically, write_json_atomically
+from abscise.store._atomic import write_bytes_atomically, write_json_atomically
 from abscise.store._checkpoint import read_checkpoint
 from abscise.store._folder import (
     existing_folder,
@@ -27,7 +27,7 @@ __all__ = [
     "read_json",
     "read_plan",
     "save",
-    "write_file_atomically",
+    "write_bytes_atomically",
     "write_json_atomically",
     "write_plan",
 ]

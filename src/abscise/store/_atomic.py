@@ -31,10 +31,10 @@ def write_json_atomically(path: Path | str, value: object) -> None:
         StoreError: It cannot be written; nothing was changed.
         ValueError: `value` holds NaN or infinity, which JSON does not know.
     """
-    write_file_atomically(path, to_json_bytes(value))
+    write_bytes_atomically(path, to_json_bytes(value))
 
 
-def write_file_atomically(path: Path | str, content: bytes) -> None:
+def write_bytes_atomically(path: Path | str, content: bytes) -> None:
     """Write `content`: afterwards `path` holds all of it, or what it held before.
 
     Raises:
