@@ -124,7 +124,7 @@ def changed(change: Callable[[dict[str, Any]], None]) -> Callable[[bytes], bytes
     return apply
 
 
-BROKEN = {
+BROKEN: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "truncated": (lambda content: content[:-20], "report.json: not valid JSON"),
     "another version": (changed(lambda it: it.update(format=1)), "format must be 2, got 1"),
     "wrong type": (changed(lambda it: it.update(title=7)), "title must be a text"),

@@ -201,6 +201,15 @@ def test_a_users_matplotlib_style_changes_nothing_and_stays() -> None:
         assert mpl.rcParams["font.size"] == 40
 
 
+def test_a_model_without_subnormals_has_no_second_time_and_says_why() -> None:
+    whole = whole_report()
+    assert whole.compacted is not None
+    clean = replace(whole.compacted, subnormal=0, latency_flushed_s=None)
+    assert "7.62 ms no subnormals" in Page(to_html(replace(whole, compacted=clean))).text
+    both = replace(whole, dense=clean, compacted=clean)
+    assert "subnormals" not in Page(to_html(both)).text
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

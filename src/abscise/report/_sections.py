@@ -179,7 +179,7 @@ def latency(report: Report) -> tuple[tuple[str, str, str], ...]:
     rows = (
         ("median", *_each([it.latency_s for it in both], seconds)),
         ("distance of the quartiles / median", *_each([it.latency_spread for it in both], percent)),
-        ("median, subnormals taken as 0", *map(_flushed, both)),
+        ("median, subnormals taken as 0", _flushed(report.dense), _flushed(report.compacted)),
     )
     return tuple(row for row in rows if row[1] != row[2] or row[1] not in {UNKNOWN, _NONE_THERE})
 
