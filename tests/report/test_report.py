@@ -136,6 +136,12 @@ def test_plain_text_holds_no_escape_codes() -> None:
     assert "\x1b" not in text(report_of([LayerSummary("conv1", 64, 13, 0, ())]))
 
 
+def test_lines_of_code_are_printed_whole() -> None:
+    line = f"model = abscise.load({'a/long/path' * 9!r}, Net())"
+    report = replace(report_of([LayerSummary("fc", 10, 0, 10, ())]), loading=("import it", line))
+    assert text(report, width=60).endswith(f"load it with:\n    import it\n    {line}\n")
+
+
 def test_what_is_unknown_is_printed_as_unknown_and_written_as_null() -> None:
     report = replace(report_of([LayerSummary("fc", 10, 0, 10, ("output",))]), predictions=None)
     assert re.search(r"accuracy +- +- +-", text(report))

@@ -33,17 +33,17 @@ from abscise.report._words import (
 
 
 def text(report: Report, *, width: int = 80) -> str:
-    """The whole report as plain text, no line longer than `width`."""
-    return plain(whole_view(report), width=width)
+    """The whole report as plain text, no line longer than `width` but those of code."""
+    lines = ["load it with:", *(f"    {line}" for line in report.loading)]
+    code = "\n".join(lines) + "\n" if report.loading else ""
+    return plain(whole_view(report), width=width) + code
 
 
 def whole_view(report: Report) -> RenderableType:
-    """Everything that the page says in words: `report_view` between its verdict and its origin."""
+    """What the page says but the code: `report_view` between its verdict and its origin."""
     lines = [f"{count:,} pinned: {why}" for count, why in reasons(report.removal.pinned)]
     lines += [f"trained: {course(report)}"] if report.training is not None else []
     lines += [f"{fact.term}: {fact.words}" for fact in surroundings(report)]
-    if report.loading:
-        lines += ["load it with:", *(f"    {line}" for line in report.loading)]
     head = [Text(f"abscise report: {report.title}"), Text(verdict(report)), Text()]
     return Group(*head, report_view(report), *map(Text, lines))
 
