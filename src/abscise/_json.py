@@ -1,7 +1,7 @@
 """Strict reading of JSON that somebody else may have edited: every field has a type and a range."""
 
 import json
-import math
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NoReturn, TypeVar
@@ -11,6 +11,7 @@ from abscise._errors import AbsciseError
 T = TypeVar("T")
 
 MAX_INTEGER = 2**53
+MAX_NUMBER = 1e300
 MAX_TEXT = 10_000
 MAX_ITEMS = 10_000_000
 
@@ -85,13 +86,14 @@ class Fields:
             self.refuse(name, f"an integer from {low} to {high}")
         return value
 
-    def number(self, name: str) -> float:
-        """A finite number >= 0."""
+    def number(self, name: str, low: float = 0.0, high: float = MAX_NUMBER) -> float:
+        """A finite number in `[low, high]`; booleans are none."""
         value = self.values[name]
         if not isinstance(value, int | float) or isinstance(value, bool):
             self.refuse(name, "a number")
-        if abs(value) > 1e300 or not math.isfinite(value) or value < 0:
-            self.refuse(name, "a finite number >= 0")
+        if not low <= value <= high:  # which NaN is not, and huge integers are compared exactly
+            rule = f"a finite number >= {low:g}"
+            self.refuse(name, rule if high == MAX_NUMBER else f"a number from {low:g} to {high:g}")
         return float(value)
 
     def boolean(self, name: str) -> bool:
@@ -106,7 +108,7 @@ class Fields:
         value = self.values[name]
         if not isinstance(value, str) or len(value) > MAX_TEXT:
             self.refuse(name, f"a text of at most {MAX_TEXT} characters")
-        if any(ord(character) < 32 or ord(character) == 127 for character in value):
+        if any(unicodedata.category(character) in {"Cc", "Cs"} for character in value):
             self.refuse(name, "a text without control characters")
         if choices and value not in choices:
             self.refuse(name, f"one of {', '.join(choices)}")

@@ -18,6 +18,7 @@ from abscise.report import (
     measurement_table,
     plain,
     plan_view,
+    summary_of,
     text,
     to_json,
 )
@@ -86,7 +87,7 @@ def measurement(parameters: int) -> Measurement:
 
 def report_of(rows: list[LayerSummary]) -> Report:
     return Report(
-        plan=plan_of(rows),
+        removal=summary_of(plan_of(rows)),
         dense=measurement(4000),
         compacted=measurement(1000),
         certificate=certificate(),
@@ -135,6 +136,12 @@ def test_plain_text_holds_no_escape_codes() -> None:
     assert "\x1b" not in text(report_of([LayerSummary("conv1", 64, 13, 0, ())]))
 
 
+def test_lines_of_code_are_printed_whole() -> None:
+    line = f"model = abscise.load({'a/long/path' * 9!r}, Net())"
+    report = replace(report_of([LayerSummary("fc", 10, 0, 10, ())]), loading=("import it", line))
+    assert text(report, width=60).endswith(f"load it with:\n    import it\n    {line}\n")
+
+
 def test_what_is_unknown_is_printed_as_unknown_and_written_as_null() -> None:
     report = replace(report_of([LayerSummary("fc", 10, 0, 10, ("output",))]), predictions=None)
     assert re.search(r"accuracy +- +- +-", text(report))
@@ -156,9 +163,9 @@ def test_the_certificate_line_names_the_verdict(
 def test_the_json_form_is_versioned_and_its_total_is_the_sum_of_its_layers() -> None:
     rows = [LayerSummary("a", 8, 3, 1, ()), LayerSummary("b", 4, 0, 4, ("output",))]
     content = json.loads(to_json(report_of(rows)))
-    assert content["format"] == 1
+    assert content["format"] == 2
     for count in ("units", "removed", "pinned"):
-        assert content["total"][count] == sum(row[count] for row in content["layers"])
+        assert content["total"][count] == sum(row[count] for row in content["removal"]["layers"])
     assert content["certificate"]["passed"] is True
 
 
@@ -205,5 +212,5 @@ def test_reasons_are_printed_as_they_are_with_the_code_below_the_table_only() ->
 def test_the_printed_plan_counts_what_single_readers_drop() -> None:
     selections = (Selection("b", 12, tuple(range(8))), Selection("c", 10, (1,)))
     line = plain(plan_view(replace(plan_of([]), selections=selections)))
-    assert "2 layers read a selection of the inputs: 9 of 22 more are cut there" in line
+    assert "2 layers read a selection of the inputs: 9 more are cut there" in line
     assert "selection" not in plain(plan_view(plan_of([])))

@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,22 @@ def test_saving_again_replaces_the_whole_folder(tmp_path: Path) -> None:
         _ = read_certificate(tmp_path / "saved")
 
 
+def test_a_report_is_saved_beside_the_model_in_the_same_write(tmp_path: Path) -> None:
+    save(tmp_path / "saved", compaction(0), files={"report.json": b"{}", "report.html": b"page"})
+    assert (tmp_path / "saved" / "report.html").read_bytes() == b"page"
+    assert torch.equal(outputs(load(tmp_path / "saved", Net())), outputs(compaction(0).model))
+    save(tmp_path / "saved", compaction(1), files={"report.txt": b"text"})
+    assert not (tmp_path / "saved" / "report.html").exists()
+    assert (tmp_path / "saved" / "report.txt").read_bytes() == b"text"
+
+
+@pytest.mark.parametrize("name", ["plan.json", "notes.txt", "../report.html", "model.safetensors"])
+def test_a_file_that_does_not_belong_to_a_saved_model_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=f"got {re.escape(name)}"):
+        save(tmp_path / "saved", compaction(0), files={name: b""})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_full_disk_leaves_the_old_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path / "saved", compaction(0))
 
@@ -221,7 +238,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], type[AbsciseError], str]] = {
     "future format": (
         _plan_with(lambda plan: plan.update(format=99)),
         PlanError,
-        "format must be 1, got 99",
+        "format must be 2, got 99",
     ),
     "other architecture": (
         _plan_with(lambda plan: plan.update(fingerprint="0" * 64)),

@@ -3,11 +3,12 @@
 from rich.console import Console
 
 import abscise
+from abscise._environment import this_environment
 from abscise.cli._options import CompactOptions, VerifyOptions
 from abscise.cli._removal import keep, prove, snap
-from abscise.cli._source import build_model, read_inputs
+from abscise.cli._source import build_model, loading_lines, read_inputs
 from abscise.cli._usage import UsageError, naming_usage
-from abscise.report import Report, certificate_line, plan_view, report_view
+from abscise.report import Report, certificate_line, plan_view, report_view, summary_of
 from abscise.store import load, read_plan, write_plan
 
 
@@ -32,13 +33,16 @@ def run_compact(options: CompactOptions, console: Console) -> bool:
         return True
     compaction = prove(plan, model, inputs)
     report = Report(
-        plan=plan,
+        removal=summary_of(plan),
         dense=abscise.measure(model, inputs),
         compacted=abscise.measure(compaction.model, inputs),
         certificate=compaction.certificate,
+        environment=this_environment(),
+        loading=() if options.out is None else loading_lines(options, options.out),
+        title=options.model,
     )
     console.print(report_view(report))
-    return keep(compaction, options.out, console)
+    return keep(compaction, options.out, console, report)
 
 
 def run_verify(options: VerifyOptions, console: Console) -> bool:

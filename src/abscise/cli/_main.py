@@ -18,6 +18,7 @@ from abscise.cli._options import (
     ExplainOptions,
     InspectOptions,
     ModelOptions,
+    ReportOptions,
     TrainOptions,
     VerifyOptions,
     add_options,
@@ -63,6 +64,7 @@ COMMANDS = (
         "measure", ModelOptions, "_look", "Count parameters, MACs and bytes; time the forward."
     ),
     Command("explain", ExplainOptions, "_look", "Say why one unit stays, or why it may go."),
+    Command("report", ReportOptions, "_report", "Show a saved removal as one HTML page, or text."),
 )
 
 

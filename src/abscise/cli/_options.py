@@ -77,6 +77,17 @@ class ExplainOptions(ModelOptions):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReportOptions:
+    """Options of `abscise report`."""
+
+    folder: Annotated[Path, "A folder saved by compact, train or demo."]
+    out: Annotated[
+        Path | None, "File to write (default: report.html in the folder; others are printed)."
+    ] = None
+    format: Annotated[Literal["html", "json", "text"], "What to make of it."] = "html"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DemoOptions:
     """Options of `abscise demo`."""
 

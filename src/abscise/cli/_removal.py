@@ -7,7 +7,9 @@ from torch import nn
 
 import abscise
 from abscise._inputs import Inputs
+from abscise.cli._report import report_files
 from abscise.compaction import Compaction, Plan
+from abscise.report import Report
 from abscise.store import save
 
 
@@ -23,12 +25,14 @@ def prove(plan: Plan, model: nn.Module, inputs: Inputs) -> Compaction:
     return Compaction(model=compacted, plan=plan, certificate=certificate)
 
 
-def keep(compaction: Compaction, out: Path | None, console: Console) -> bool:
-    """Save a proven removal; say so where it is not proven. True if it is."""
+def keep(
+    compaction: Compaction, out: Path | None, console: Console, report: Report | None = None
+) -> bool:
+    """Save a proven removal with its report; say so where it is not proven. True if it is."""
     if not compaction.certificate.passed:
         console.print("not saved: only a removal with a passed certificate is")
         return False
     if out is not None:
-        save(out, compaction)
+        save(out, compaction, files={} if report is None else report_files(report, console))
         console.print(f"saved to {out}")
     return True

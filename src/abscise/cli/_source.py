@@ -31,6 +31,18 @@ def build_model(spec: str, options: ModelOptions, console: Console) -> nn.Module
     return model
 
 
+def loading_lines(options: ModelOptions, folder: Path) -> tuple[str, ...]:
+    """The lines of Python that load what is saved in `folder` as `model`."""
+    module, _, name = options.model.partition(":")
+    called = f"(**{options.model_args!r})" if options.model_args else "()"
+    dense = name if isinstance(_find(options.model), nn.Module) else name + called
+    return (
+        "import abscise",
+        f"from {module} import {name.partition('.')[0]}",
+        f"model = abscise.load({str(folder)!r}, {dense})",
+    )
+
+
 def read_inputs(options: ModelOptions) -> Inputs:
     """The model's inputs: of a file, or random ones of the given shapes (seed 0).
 

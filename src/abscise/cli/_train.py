@@ -16,7 +16,7 @@ from abscise.cli._removal import keep, prove, snap
 from abscise.cli._training_view import TrainingView
 from abscise.cli._usage import UsageError
 from abscise.compaction import Compaction
-from abscise.report import Predictions, Report, inspection_view, report_view
+from abscise.report import Predictions, Report, inspection_view, report_view, summary_of
 from abscise.train import (
     Recipe,
     Split,
@@ -99,7 +99,7 @@ def _train_and_remove(
     snap(snapped, timed, THRESHOLD, console)
     compaction = prove(abscise.propose(snapped, timed), snapped, seen)
     report = Report(
-        plan=compaction.plan,
+        removal=summary_of(compaction.plan),
         dense=abscise.measure(dense, timed),
         compacted=abscise.measure(compaction.model, timed),
         certificate=compaction.certificate,
@@ -134,14 +134,16 @@ def _show_loading(recipe: str, changes: Mapping[str, object], out: Path, console
 
 def _record(path: Path, trained: Trained, report: Report, saved: Path | None) -> None:
     """Append the run, removed and certified, to a file of recorded runs."""
-    plan, seen, certificate = report.plan, report.predictions, report.certificate
+    removal, seen, certificate = report.removal, report.predictions, report.certificate
+    assert report.dense is not None
+    assert report.compacted is not None
     macs, batch = report.compacted.macs, report.compacted.batch
     run = replace(
         run_of(trained, path.stem),
         error_percent=None if seen is None else 100 * (1 - seen.compacted),
         nonzero=report.compacted.nonzero,
-        units=plan.units - plan.pinned_units,
-        units_removed=plan.removed_units,
+        units=removal.free_units,
+        units_removed=removal.removed_units,
         macs=None if macs is None else macs // batch,
         bytes_on_disk=None if saved is None else (saved / "model.safetensors").stat().st_size,
         notes={

@@ -1,8 +1,9 @@
-"""What one removal did, as data, as text and as JSON."""
+"""What one removal did, as data: read it as text, as JSON that is read back, or as an HTML page."""
 
-from abscise.report._data import Comparison, Predictions, Report
+from abscise.report._data import Comparison, Predictions, RemovalSummary, Report, summary_of
 from abscise.report._inspection import inspection_view
-from abscise.report._json import to_json
+from abscise.report._json import report_from_json, to_json
+from abscise.report._page import to_html
 from abscise.report._text import (
     certificate_line,
     comparison_table,
@@ -13,11 +14,15 @@ from abscise.report._text import (
     report_view,
     text,
 )
+from abscise.report._training import Training, TrainingPoint
 
 __all__ = [
     "Comparison",
     "Predictions",
+    "RemovalSummary",
     "Report",
+    "Training",
+    "TrainingPoint",
     "certificate_line",
     "comparison_table",
     "inspection_view",
@@ -25,7 +30,10 @@ __all__ = [
     "measurement_table",
     "plain",
     "plan_view",
+    "report_from_json",
     "report_view",
+    "summary_of",
     "text",
+    "to_html",
     "to_json",
 ]

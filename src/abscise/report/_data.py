@@ -1,12 +1,67 @@
-"""Report: one removal as data, from the plan, the two measurements and the certificate."""
+"""Report: one removal as data: what went, both measurements, the certificate, the training."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from abscise._certificate import Certificate
+from abscise._environment import Environment
 from abscise._measure import Measurement
 from abscise.compaction import LayerSummary, Plan
+from abscise.report._training import Training
+
+
+@dataclass(frozen=True, slots=True)
+class RemovalSummary:
+    """What a plan removes and why the rest stays, without the indices.
+
+    Args:
+        layers: One row per layer, in the order in which they run.
+        pinned: Reason -> number of units it pins.
+        units: Number of all units, each counted once, also where several layers write it.
+        pinned_units: How many of them may not be removed.
+        removed_units: How many go.
+        near_dead: How many stay although they are nearly dead.
+        selecting_layers: How many layers read a selection of their inputs.
+        dropped_inputs: How many inputs they give up together, whose units stay for others.
+    """
+
+    layers: tuple[LayerSummary, ...]
+    pinned: Mapping[str, int]
+    units: int
+    pinned_units: int
+    removed_units: int
+    near_dead: int = 0
+    selecting_layers: int = 0
+    dropped_inputs: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse more than there is."""
+        if self.pinned_units + self.removed_units > self.units:
+            message = (
+                f"units must be at least the {self.pinned_units} pinned and the "
+                f"{self.removed_units} removed ones together, got {self.units}"
+            )
+            raise ValueError(message)
+
+    @property
+    def free_units(self) -> int:
+        """Those that no reason pins."""
+        return self.units - self.pinned_units
+
+
+def summary_of(plan: Plan) -> RemovalSummary:
+    """The part of `plan` that people read."""
+    return RemovalSummary(
+        layers=plan.layers,
+        pinned=dict(plan.pinned),
+        units=plan.units,
+        pinned_units=plan.pinned_units,
+        removed_units=plan.removed_units,
+        near_dead=plan.near_dead,
+        selecting_layers=len(plan.selections),
+        dropped_inputs=sum(len(item.dropped) for item in plan.selections),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,48 +110,66 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything that is printed about one removal.
+    """Everything that is shown about one removal; None is what nobody looked at.
 
     Args:
-        plan: What was removed, and why the rest stays.
+        removal: What was removed, and why the rest stays; see `summary_of`.
         dense: The model before.
         compacted: The model after.
         certificate: The proof, where one was made.
         predictions: Both models on labelled examples, where there are any.
+        training: How the dense model came about, where that was seen.
+        environment: Where all this happened.
+        loading: Lines of Python that load the compacted model as `model`.
+        title: What the report is about, such as the recipe's name.
     """
 
-    plan: Plan
-    dense: Measurement
-    compacted: Measurement
+    removal: RemovalSummary
+    dense: Measurement | None = None
+    compacted: Measurement | None = None
     certificate: Certificate | None = None
     predictions: Predictions | None = None
+    training: Training | None = None
+    environment: Environment | None = None
+    loading: tuple[str, ...] = ()
+    title: str = "compacted model"
+
+    def __post_init__(self) -> None:
+        """Both models were measured, or neither."""
+        if (self.dense is None) != (self.compacted is None):
+            message = "a report holds the measurements of both models, or of neither"
+            raise ValueError(message)
 
     @property
     def layers(self) -> tuple[LayerSummary, ...]:
         """The rows of the layer table, without the total."""
-        return self.plan.layers
+        return self.removal.layers
 
     @property
     def total(self) -> LayerSummary:
         """The last row of the layer table: the sum of the others."""
-        return total(self.plan.layers)
+        return total(self.layers)
 
     def comparisons(self) -> tuple[Comparison, ...]:
-        """The rows of the before/after table."""
-        dense, compacted, seen = self.dense, self.compacted, self.predictions
-        return (
-            Comparison("units", self.plan.units, self.plan.units - self.plan.removed_units),
-            Comparison("parameters", dense.parameters, compacted.parameters),
-            Comparison("nonzero", dense.nonzero, compacted.nonzero),
-            Comparison("MACs", dense.macs, compacted.macs),
-            Comparison("bytes", dense.size_bytes, compacted.size_bytes),
-            Comparison(
-                "accuracy",
-                None if seen is None else seen.dense,
-                None if seen is None else seen.compacted,
-            ),
-            Comparison("latency_s", dense.latency_s, compacted.latency_s),
-        )
+        """The rows of the before/after table; of what was measured, unknown ones, too."""
+        removal, seen = self.removal, self.predictions
+        rows = [Comparison("units", removal.units, removal.units - removal.removed_units)]
+        if self.dense is not None and self.compacted is not None:
+            rows += _sizes(self.dense, self.compacted)
+        before, after = (None, None) if seen is None else (seen.dense, seen.compacted)
+        rows.append(Comparison("accuracy", before, after))
+        if self.dense is not None and self.compacted is not None:
+            rows.append(Comparison("latency_s", self.dense.latency_s, self.compacted.latency_s))
+        return tuple(rows)
+
+
+def _sizes(dense: Measurement, compacted: Measurement) -> list[Comparison]:
+    return [
+        Comparison("parameters", dense.parameters, compacted.parameters),
+        Comparison("nonzero", dense.nonzero, compacted.nonzero),
+        Comparison("MACs", dense.macs, compacted.macs),
+        Comparison("bytes", dense.size_bytes, compacted.size_bytes),
+    ]
 
 
 def total(layers: tuple[LayerSummary, ...]) -> LayerSummary:

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from abscise._inspect import ACTIVATIONS, SCALES, Inspection, LayerInspection
-from abscise.report._text import UNKNOWN
+from abscise.report._words import UNKNOWN
 
 BY_ROWS = " *"
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import re
 from collections.abc import Iterator
 
 from rich import box
@@ -13,16 +12,41 @@ from rich.text import Text
 from abscise._certificate import Certificate
 from abscise._measure import Measurement
 from abscise.compaction import LayerSummary, Plan
-from abscise.report._data import Comparison, Report, reasons, total
-
-UNKNOWN = "-"
-# A reason ends with "(file.py:12 the source line)"; a table has room for the place only.
-_LINE_OF_CODE = re.compile(r"\((\S+:\d+) .*\)$")
+from abscise.report._data import (
+    Comparison,
+    RemovalSummary,
+    Report,
+    reasons,
+    summary_of,
+    total,
+)
+from abscise.report._sections import course, surroundings
+from abscise.report._words import (
+    UNKNOWN,
+    place_only,
+    removed_line,
+    selected_line,
+    shown_change,
+    shown_value,
+    status,
+    verdict,
+)
 
 
 def text(report: Report, *, width: int = 80) -> str:
-    """The whole report as plain text, no line longer than `width`."""
-    return plain(report_view(report), width=width)
+    """The whole report as plain text, no line longer than `width` but those of code."""
+    lines = ["load it with:", *(f"    {line}" for line in report.loading)]
+    code = "\n".join(lines) + "\n" if report.loading else ""
+    return plain(whole_view(report), width=width) + code
+
+
+def whole_view(report: Report) -> RenderableType:
+    """What the page says but the code: `report_view` between its verdict and its origin."""
+    lines = [f"{count:,} pinned: {why}" for count, why in reasons(report.removal.pinned)]
+    lines += [f"trained: {course(report)}"] if report.training is not None else []
+    lines += [f"{fact.term}: {fact.words}" for fact in surroundings(report)]
+    head = [Text(f"abscise report: {report.title}"), Text(verdict(report)), Text()]
+    return Group(*head, report_view(report), *map(Text, lines))
 
 
 def plain(view: RenderableType, *, width: int = 80) -> str:
@@ -34,44 +58,31 @@ def plain(view: RenderableType, *, width: int = 80) -> str:
 
 
 def report_view(report: Report) -> RenderableType:
-    """The layer table, the before/after table and the certificate."""
+    """The layer table, the before/after table, the certificate, and how to load the model."""
     lines = [] if report.certificate is None else [certificate_line(report.certificate)]
-    lines.append(f"MACs and latency: one forward of {report.dense.batch:,} samples")
-    uncounted = sorted({*report.dense.macs_uncounted, *report.compacted.macs_uncounted})
-    if uncounted:
-        lines.append(f"not counted in MACs: {', '.join(uncounted)}")
+    if report.dense is not None and report.compacted is not None:
+        lines.append(f"MACs and latency: one forward of {report.dense.batch:,} samples")
+        uncounted = sorted({*report.dense.macs_uncounted, *report.compacted.macs_uncounted})
+        if uncounted:
+            lines.append(f"not counted in MACs: {', '.join(uncounted)}")
     return Group(
-        layer_table(report.plan), removed_line(report.plan), comparison_table(report), *lines
+        layer_table(report.removal),
+        *_removal_lines(report.removal),
+        comparison_table(report),
+        *map(Text, lines),
     )
 
 
 def plan_view(plan: Plan) -> RenderableType:
     """The layer table, then what goes, what is nearly dead, and what is pinned why."""
-    lines = [f"{count:,} pinned: {why}" for count, why in reasons(plan.pinned)]
-    if plan.selections:
-        lines.insert(0, selected_line(plan))
-    return Group(layer_table(plan), Text(removed_line(plan)), *map(Text, lines))
+    removal = summary_of(plan)
+    lines = [f"{count:,} pinned: {why}" for count, why in reasons(removal.pinned)]
+    return Group(layer_table(removal), *_removal_lines(removal), *map(Text, lines))
 
 
-def selected_line(plan: Plan) -> str:
-    """How many layers read a part of their inputs only."""
-    count = len(plan.selections)
-    dropped = sum(len(item.dropped) for item in plan.selections)
-    size = sum(item.size for item in plan.selections)
-    layers = "1 layer reads" if count == 1 else f"{count:,} layers read"
-    return f"{layers} a selection of the inputs: {dropped:,} of {size:,} more are cut there"
-
-
-def removed_line(plan: Plan) -> str:
-    """How much of what may go goes, what was counted twice, and what a snap would add."""
-    free = plan.units - plan.pinned_units
-    share = 100 * plan.removed_units / max(free, 1)
-    line = f"removed: {plan.removed_units:,} of {free:,} units that are not pinned ({share:.1f} %)"
-    if total(plan.layers).units != plan.units:
-        line += f"; layers that write the same units count them each, there are {plan.units:,}"
-    if plan.near_dead:
-        line += f"; {plan.near_dead:,} more are nearly dead: see snap_ (compact --snap 1e-3)"
-    return line
+def _removal_lines(removal: RemovalSummary) -> list[Text]:
+    selected = [Text(selected_line(removal))] if removal.selecting_layers else []
+    return [Text(removed_line(removal)), *selected]
 
 
 def measurement_table(measurement: Measurement) -> Table:
@@ -86,14 +97,14 @@ def measurement_table(measurement: Measurement) -> Table:
     return table
 
 
-def layer_table(plan: Plan) -> Table:
+def layer_table(removal: RemovalSummary) -> Table:
     """Units, removed and pinned units per layer, why the pinned ones stay, and the total."""
     table = _table("layer", "units", "removed", "pinned")
     table.add_column("reason", overflow="fold", ratio=1)
-    for row in plan.layers:
+    for row in removal.layers:
         table.add_row(*map(Text, _layer_cells(row)))
     table.add_section()
-    table.add_row(*map(Text, _layer_cells(total(plan.layers))))
+    table.add_row(*map(Text, _layer_cells(total(removal.layers))))
     return table
 
 
@@ -110,11 +121,8 @@ def comparison_table(report: Report) -> Table:
 
 def certificate_line(certificate: Certificate) -> str:
     """One sentence: the verdict, on what, and why."""
-    verdict = "PASSED" if certificate.passed else "NOT EQUAL"
-    if certificate.inconclusive:
-        verdict = "INCONCLUSIVE"
     made_on = f"{certificate.dtype}; {certificate.inputs}"
-    return f"certificate: {verdict} ({made_on}): {certificate.reason}"
+    return f"certificate: {status(certificate)} ({made_on}): {certificate.reason}"
 
 
 def _table(first: str, *numbers: str) -> Table:
@@ -128,29 +136,11 @@ def _table(first: str, *numbers: str) -> Table:
 def _layer_cells(row: LayerSummary) -> Iterator[str]:
     yield row.layer
     yield from (f"{count:,}" for count in (row.units, row.removed, row.pinned))
-    yield "; ".join(_LINE_OF_CODE.sub(r"(\1)", why) for why in row.reasons)
+    yield "; ".join(map(place_only, row.reasons))
 
 
 def _comparison_cells(row: Comparison) -> Iterator[str]:
     yield row.quantity.removesuffix("_s")
-    yield _value(row.quantity, row.dense)
-    yield _value(row.quantity, row.compacted)
-    yield _change(row)
-
-
-def _value(quantity: str, value: float | None) -> str:
-    if value is None:
-        return UNKNOWN
-    if quantity == "accuracy":
-        return f"{100 * value:.2f} %"
-    if quantity == "latency_s":
-        return f"{1000 * value:.3g} ms"
-    return f"{value:,.0f}"
-
-
-def _change(row: Comparison) -> str:
-    if row.dense is None or row.compacted is None:
-        return UNKNOWN
-    if row.quantity == "accuracy":
-        return f"{100 * (row.compacted - row.dense):+.2f}"
-    return UNKNOWN if row.ratio is None else f"{row.ratio:.2f}x"
+    yield shown_value(row.quantity, row.dense)
+    yield shown_value(row.quantity, row.compacted)
+    yield shown_change(row, "x")

@@ -5,18 +5,29 @@ original class, `read_checkpoint` reads other people's weights. Whatever is read
 field: a truncated, edited or hostile file gives one line of `StoreError` or `PlanError`.
 """
 
-from abscise.store._atomic import write_json_atomically
+from abscise.store._atomic import write_bytes_atomically, write_json_atomically
 from abscise.store._checkpoint import read_checkpoint
-from abscise.store._folder import load, read_certificate, read_plan, save, write_plan
+from abscise.store._folder import (
+    existing_folder,
+    load,
+    read_certificate,
+    read_json,
+    read_plan,
+    save,
+    write_plan,
+)
 from abscise.store._weights import load_weights
 
 __all__ = [
+    "existing_folder",
     "load",
     "load_weights",
     "read_certificate",
     "read_checkpoint",
+    "read_json",
     "read_plan",
     "save",
+    "write_bytes_atomically",
     "write_json_atomically",
     "write_plan",
 ]

@@ -1,5 +1,6 @@
 """A saved model: one folder that holds everything but the code of the original class."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import nn
@@ -15,7 +16,13 @@ from abscise.compaction import (
     plan_to_json,
     restructure,
 )
-from abscise.store._atomic import recover, to_json_bytes, write_folder, write_json_atomically
+from abscise.store._atomic import (
+    OUR_FILES,
+    recover,
+    to_json_bytes,
+    write_folder,
+    write_json_atomically,
+)
 from abscise.store._checkpoint import read_tensors, tensors_to_bytes
 from abscise.store._weights import load_weights, restore_ties, tensor_state, tied_names
 
@@ -23,29 +30,43 @@ _PLAN = "plan.json"
 _WEIGHTS = "model.safetensors"
 _CERTIFICATE = "certificate.json"
 _MAX_JSON_BYTES = 256 * 2**20
+EXTRA_FILES = OUR_FILES - {_PLAN, _WEIGHTS, _CERTIFICATE}
 
 
-def save(folder: Path | str, compaction: Compaction) -> None:
+def save(
+    folder: Path | str, compaction: Compaction, *, files: Mapping[str, bytes] | None = None
+) -> None:
     """Write plan, weights and certificate; afterwards `folder` holds all of it, or what it held.
 
     A tied weight is written once. Only a folder that does not exist, is empty, or holds an earlier
     saved model is written to.
 
+    Args:
+        folder: Where to.
+        compaction: What to save.
+        files: Name -> content of what else belongs to it, such as `report.json`.
+
     Raises:
+        ValueError: `files` holds a name that is not kept beside a saved model.
         StoreError: It cannot be written (no space, no permission, other files in it), or the model
             holds state that is no tensor; nothing was changed.
     """
+    extra = dict(files or {})
+    if wrong := sorted(set(extra) - EXTRA_FILES):
+        allowed = ", ".join(sorted(EXTRA_FILES))
+        message = f"files beside a saved model must be of {allowed}, got {', '.join(wrong)}"
+        raise ValueError(message)
     state = tensor_state(compaction.model)
     aliases = tied_names(state)
-    files = {
+    written = {
         _PLAN: to_json_bytes(plan_to_json(compaction.plan)),
         _WEIGHTS: tensors_to_bytes(
             {name: tensor for name, tensor in state.items() if name not in aliases}, aliases
         ),
     }
     if compaction.certificate is not None:
-        files[_CERTIFICATE] = to_json_bytes(compaction.certificate.to_json())
-    write_folder(Path(folder), files)
+        written[_CERTIFICATE] = to_json_bytes(compaction.certificate.to_json())
+    write_folder(Path(folder), written | extra)
 
 
 def load(folder: Path | str, model: nn.Module) -> nn.Module:
@@ -60,7 +81,7 @@ def load(folder: Path | str, model: nn.Module) -> nn.Module:
         StoreError: A file is missing, truncated, edited or hostile.
         PlanError: The plan is malformed or belongs to another architecture.
     """
-    folder = _existing(Path(folder))
+    folder = existing_folder(folder)
     plan = read_plan(folder)
     tensors, aliases = read_tensors(folder / _WEIGHTS)
     _require_architecture(plan, model, folder)
@@ -84,7 +105,7 @@ def read_plan(path: Path | str) -> Plan:
     """
     path = Path(path)
     path = path / _PLAN if path.is_dir() else path
-    return plan_from_json(_read_json(path))
+    return plan_from_json(read_json(path))
 
 
 def write_plan(path: Path | str, plan: Plan) -> None:
@@ -102,11 +123,16 @@ def read_certificate(folder: Path | str) -> Certificate:
     Raises:
         StoreError: The file is missing, truncated, edited or hostile.
     """
-    return Certificate.from_json(_read_json(_existing(Path(folder)) / _CERTIFICATE))
+    return Certificate.from_json(read_json(existing_folder(folder) / _CERTIFICATE))
 
 
-def _existing(folder: Path) -> Path:
-    folder = folder.resolve()
+def existing_folder(folder: Path | str) -> Path:
+    """The folder of a saved model, brought back where a crash left it under its backup's name.
+
+    Raises:
+        StoreError: There is none.
+    """
+    folder = Path(folder).resolve()
     recover(folder)
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
@@ -115,7 +141,12 @@ def _existing(folder: Path) -> Path:
     return folder
 
 
-def _read_json(path: Path) -> object:
+def read_json(path: Path) -> object:
+    """What a JSON file of ours holds; its fields are for the caller to check.
+
+    Raises:
+        StoreError: The file is missing, too large, truncated or no JSON.
+    """
     if not path.is_file():
         what = "is not a file" if path.exists() else "does not exist"
         message = f"{path} {what}"
