@@ -32,7 +32,7 @@ IN_PLACE = names([case for case in CASES if isinstance(case.penalty, Elementwise
 RADIAL = names([case for case in CASES if isinstance(case.penalty, Radial)])
 
 
-def elements(extreme: bool = False) -> st.SearchStrategy[float]:
+def elements(*, extreme: bool = False) -> st.SearchStrategy[float]:
     if extreme:
         return st.builds(
             lambda size, sign: size * sign, st.sampled_from(EXTREMES), st.sampled_from((1, -1))
@@ -53,11 +53,17 @@ def steps() -> st.SearchStrategy[float]:
 
 
 def weights_of(
-    draw: st.DrawFn, case: Case, dtypes: tuple[torch.dtype, ...] = DTYPES, extreme: bool = False
+    data: st.DataObject,
+    case: Case,
+    dtypes: tuple[torch.dtype, ...] = DTYPES,
+    *,
+    extreme: bool = False,
 ) -> Tensor:
-    units, size = draw(st.integers(1, 3)), draw(st.sampled_from(case.sizes))
-    values = draw(st.lists(elements(extreme), min_size=units * size, max_size=units * size))
-    limit = torch.finfo(dtype := draw(st.sampled_from(dtypes))).max
+    units, size = data.draw(st.integers(1, 3)), data.draw(st.sampled_from(case.sizes))
+    values = data.draw(
+        st.lists(elements(extreme=extreme), min_size=units * size, max_size=units * size)
+    )
+    limit = torch.finfo(dtype := data.draw(st.sampled_from(dtypes))).max
     return (
         torch.tensor(values, dtype=torch.float64)
         .clamp(-limit, limit)
@@ -66,8 +72,8 @@ def weights_of(
     )
 
 
-def metric_of(draw: st.DrawFn, weights: Tensor) -> Tensor:
-    values = draw(
+def metric_of(data: st.DataObject, weights: Tensor) -> Tensor:
+    values = data.draw(
         st.lists(
             st.one_of(steps(), steps(), st.just(0.0)),
             min_size=weights.numel(),
@@ -89,29 +95,29 @@ def test_every_public_penalty_has_a_row_in_the_table() -> None:
 @given(data=st.data())
 @settings(max_examples=10)
 def test_the_value_is_the_formula(case: Case, data: st.DataObject) -> None:
-    laws.assert_value_is_the_formula(case, weights_of(data.draw, case), 0.0)
+    laws.assert_value_is_the_formula(case, weights_of(data, case), 0.0)
 
 
 @EXACT
 @given(data=st.data())
 @settings(max_examples=20)
 def test_prox_minimises_its_objective(case: Case, data: st.DataObject) -> None:
-    laws.assert_prox_minimises(case, weights_of(data.draw, case), data.draw(steps()))
+    laws.assert_prox_minimises(case, weights_of(data, case), data.draw(steps()))
 
 
 @EXACT_METRIC
 @given(data=st.data())
 @settings(max_examples=20)
 def test_prox_in_a_metric_minimises_its_objective(case: Case, data: st.DataObject) -> None:
-    weights = weights_of(data.draw, case)
-    laws.assert_prox_minimises(case, weights, metric_of(data.draw, weights))
+    weights = weights_of(data, case)
+    laws.assert_prox_minimises(case, weights, metric_of(data, weights))
 
 
 @METRIC
 @given(data=st.data())
 @settings(max_examples=10)
 def test_a_constant_metric_is_the_number(case: Case, data: st.DataObject) -> None:
-    weights = weights_of(data.draw, case, (torch.float64,))
+    weights = weights_of(data, case, (torch.float64,))
     laws.assert_constant_metric_is_the_number(case, weights, data.draw(steps()))
 
 
@@ -119,7 +125,7 @@ def test_a_constant_metric_is_the_number(case: Case, data: st.DataObject) -> Non
 @given(data=st.data())
 @settings(max_examples=15)
 def test_zeros_stay_and_nothing_grows_turns_or_overflows(case: Case, data: st.DataObject) -> None:
-    weights = weights_of(data.draw, case, (*DTYPES, torch.float16), extreme=True)
+    weights = weights_of(data, case, (*DTYPES, torch.float16), extreme=True)
     step = data.draw(st.sampled_from([0.0, 1e-45, 1e-30, 1e-3, 1.0, 1e5, 1e30]))
     laws.assert_zeros_stay_and_nothing_grows(case, weights, step)
     if case.penalty.takes_metric:
@@ -139,17 +145,17 @@ def test_zeros_stay_and_nothing_grows_turns_or_overflows(case: Case, data: st.Da
 @given(data=st.data())
 @settings(max_examples=10)
 def test_rows_are_independent_and_signs_are_carried_along(case: Case, data: st.DataObject) -> None:
-    weights = weights_of(data.draw, case)
+    weights = weights_of(data, case)
     laws.assert_rows_are_independent(case, weights, data.draw(steps()))
     if case.penalty.takes_metric:
-        laws.assert_rows_are_independent(case, weights, metric_of(data.draw, weights))
+        laws.assert_rows_are_independent(case, weights, metric_of(data, weights))
 
 
 @ORDERLESS
 @given(data=st.data())
 @settings(max_examples=10)
 def test_the_order_in_a_row_does_not_matter(case: Case, data: st.DataObject) -> None:
-    weights = weights_of(data.draw, case, (torch.float64,))
+    weights = weights_of(data, case, (torch.float64,))
     laws.assert_order_in_rows_does_not_matter(case, weights, data.draw(steps()))
 
 
@@ -158,7 +164,7 @@ def test_the_order_in_a_row_does_not_matter(case: Case, data: st.DataObject) -> 
 @settings(max_examples=5)
 def test_prox_is_pure(case: Case, data: st.DataObject) -> None:
     laws.assert_prox_is_pure(
-        case, weights_of(data.draw, case), data.draw(st.one_of(steps(), st.just(0.0)))
+        case, weights_of(data, case), data.draw(st.one_of(steps(), st.just(0.0)))
     )
 
 
@@ -166,17 +172,17 @@ def test_prox_is_pure(case: Case, data: st.DataObject) -> None:
 @given(data=st.data())
 @settings(max_examples=5)
 def test_step_zero_is_the_identity(case: Case, data: st.DataObject) -> None:
-    laws.assert_step_zero_is_the_identity(case, weights_of(data.draw, case), 0.1)
+    laws.assert_step_zero_is_the_identity(case, weights_of(data, case), 0.1)
 
 
 @CONVEX
 @given(data=st.data())
 @settings(max_examples=15)
 def test_the_map_of_a_convex_penalty_is_nonexpansive(case: Case, data: st.DataObject) -> None:
-    weights = weights_of(data.draw, case)
+    weights = weights_of(data, case)
     laws.assert_nonexpansive(case, weights, data.draw(steps()))
     if case.penalty.takes_metric:
-        laws.assert_nonexpansive(case, weights, metric_of(data.draw, weights) + 1e-3)
+        laws.assert_nonexpansive(case, weights, metric_of(data, weights) + 1e-3)
 
 
 @SMOOTH
@@ -185,13 +191,11 @@ def test_the_map_of_a_convex_penalty_is_nonexpansive(case: Case, data: st.DataOb
 def test_a_continuous_map_gives_the_gradient_of_the_moreau_envelope(
     case: Case, data: st.DataObject
 ) -> None:
-    weights = weights_of(data.draw, case, (torch.float64,))
+    weights = weights_of(data, case, (torch.float64,))
     step = min(data.draw(steps()), 0.5 * case.continuous_below)
     laws.assert_moreau_gradient(case, weights, step)
     if case.penalty.takes_metric:
-        metric = (metric_of(data.draw, weights).double() + 1e-3).clamp(
-            max=0.5 * case.continuous_below
-        )
+        metric = (metric_of(data, weights).double() + 1e-3).clamp(max=0.5 * case.continuous_below)
         laws.assert_moreau_gradient(case, weights, metric)
 
 
@@ -199,10 +203,10 @@ def test_a_continuous_map_gives_the_gradient_of_the_moreau_envelope(
 @given(data=st.data())
 @settings(max_examples=10)
 def test_the_map_in_place_is_the_map(case: Case, data: st.DataObject) -> None:
-    weights = weights_of(data.draw, case)
+    weights = weights_of(data, case)
     laws.assert_in_place_is_the_map(case, weights, data.draw(steps()))
     if case.penalty.takes_metric:
-        laws.assert_in_place_is_the_map(case, weights, metric_of(data.draw, weights))
+        laws.assert_in_place_is_the_map(case, weights, metric_of(data, weights))
 
 
 @RADIAL
@@ -210,5 +214,5 @@ def test_the_map_in_place_is_the_map(case: Case, data: st.DataObject) -> None:
 @settings(max_examples=15)
 def test_factors_of_the_norms_are_the_map(case: Case, data: st.DataObject) -> None:
     laws.assert_factors_are_the_map(
-        case, weights_of(data.draw, case, (torch.float64,)), data.draw(steps())
+        case, weights_of(data, case, (torch.float64,)), data.draw(steps())
     )

@@ -42,16 +42,18 @@ def assert_rows_are_independent(case: Case, weights: Tensor, step: Step) -> None
     """Rows permuted, taken alone, or with turned signs give the same results, likewise changed."""
     whole = case.penalty.prox(weights, step)
     order = torch.arange(weights.shape[0]).flip(0)
-    assert torch.equal(case.penalty.prox(weights[order], _pick(step, order)), whole[order])
+    permuted = case.penalty.prox(weights[order], _pick(step, order))
+    _assert_near(permuted[order], whole, weights, case.accuracy)
     first = torch.tensor([0])
-    assert torch.equal(case.penalty.prox(weights[first], _pick(step, first)), whole[first])
+    alone = case.penalty.prox(weights[first], _pick(step, first))
+    _assert_near(alone, whole[first], weights, case.accuracy)
     assert torch.equal(case.penalty.prox(-weights, step), -whole)
 
 
 def assert_order_in_rows_does_not_matter(case: Case, weights: Tensor, step: Step) -> None:
     whole = case.penalty.prox(weights, step)
     turned = case.penalty.prox(weights.flip(1), step.flip(1) if isinstance(step, Tensor) else step)
-    _assert_near(turned.flip(1), whole, weights, float(torch.finfo(weights.dtype).eps) * 8)
+    _assert_near(turned.flip(1), whole, weights, case.accuracy)
 
 
 def assert_zeros_stay_and_nothing_grows(case: Case, weights: Tensor, step: Step) -> None:
@@ -67,14 +69,12 @@ def assert_zeros_stay_and_nothing_grows(case: Case, weights: Tensor, step: Step)
 
 
 def assert_prox_is_pure(case: Case, weights: Tensor, step: Step) -> None:
-    kept = weights.clone()
-    leaf = weights.requires_grad_()
+    leaf = weights.clone().requires_grad_()
     found, again = case.penalty.prox(leaf, step), case.penalty.prox(leaf, step)
-    leaf.requires_grad_(requires_grad=False)
-    assert torch.equal(weights, kept)
+    assert torch.equal(leaf, weights)
     assert torch.equal(found, again)
     assert not found.requires_grad
-    assert weights.numel() == 0 or found.data_ptr() != weights.data_ptr()
+    assert weights.numel() == 0 or found.data_ptr() != leaf.data_ptr()
 
 
 def assert_step_zero_is_the_identity(case: Case, weights: Tensor, step: Step) -> None:
@@ -98,7 +98,7 @@ def assert_nonexpansive(case: Case, weights: Tensor, step: Step) -> None:
 
 def assert_moreau_gradient(case: Case, weights: Tensor, step: Step) -> None:
     """(x - prox(x)) / step is the gradient of the least objective, by central differences."""
-    x, s = weights.double(), torch.as_tensor(_steps(weights, step))
+    x, s = weights.double(), torch.as_tensor(step, dtype=torch.float64).expand(weights.shape)
 
     def envelope(point: Tensor) -> float:
         y = case.penalty.prox(point, step)
@@ -131,8 +131,10 @@ def assert_in_place_is_the_map(case: Case, weights: Tensor, step: Step) -> None:
     inside = torch.zeros(weights.shape[1], 2, weights.shape[0], dtype=weights.dtype)
     view = inside[:, 1].t()
     view.copy_(weights)
+    same_strides = penalty.prox(view, step)
     penalty.prox_(view, step)
-    assert torch.equal(view, expected)
+    assert torch.equal(view, same_strides)
+    _assert_near(view, expected, weights, 1e-6)
     assert not bool(inside[:, 0].any()), "changed what is beside the weights"
 
 
@@ -170,7 +172,7 @@ def _slack(dtype: torch.dtype, best: float, x: Array, step: Array) -> float:
 
 def _assert_near(found: Tensor, expected: Tensor, weights: Tensor, share: float) -> None:
     """Equal up to a share of the largest weight, and up to the rounding of the dtype."""
-    share = max(share, 2 * float(torch.finfo(weights.dtype).eps))
+    share = max(share, 8 * float(torch.finfo(weights.dtype).eps))
     gap = (found.double() - expected.double()).abs()
     assert bool((gap <= share * weights.double().abs().max()).all()), f"{found} is not {expected}"
 

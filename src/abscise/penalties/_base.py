@@ -56,7 +56,7 @@ class Penalty(ABC):
 
         Args:
             weights: `(units, size)`; left as they are.
-            step: Learning rate times strength, in [0, 1e30]: a number, or a tensor of the weights'
+            step: Learning rate times strength, in [0, 2^100]: a number, or a tensor of the weights'
                 shape for a diagonal metric (checking it waits for the device). An element whose
                 step is 0 stays as it is.
 

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-LARGEST = 1e30
+LARGEST = 2.0**100  # 1.3e30; exact in bfloat16 and float32, and far from their overflow
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -63,7 +63,7 @@ def read_step(name: str, step: float | Tensor, weights: Tensor) -> Tensor:
 def _check_range(name: str, low: float, high: float) -> None:
     if not (low >= 0 and high <= LARGEST):
         wrong = high if low >= 0 else low
-        message = f"{name}: step must be in [0, {LARGEST:g}], got {wrong!r}"
+        message = f"{name}: step must be in [0, 2^100], got {wrong!r}"
         raise ValueError(message)
 
 
@@ -97,7 +97,7 @@ def check_shape_parameter(name: str, value: float) -> None:
     """
     if not 1 / LARGEST <= value <= LARGEST:
         message = (
-            f"{name}: a must be in [{1 / LARGEST:g}, {LARGEST:g}], got {value!r}: "
+            f"{name}: a must be in [2^-100, 2^100], got {value!r}: "
             "the limits are l0 for a -> 0 and l1 for a -> infinity"
         )
         raise ValueError(message)

@@ -17,10 +17,10 @@ def hard(x: Tensor, threshold: Tensor) -> Tensor:
 
 
 def row_norms(x: Tensor) -> Tensor:
-    """The 2-norms of the rows, `(units, 1)`, without overflow or underflow of the squares."""
-    largest = torch.linalg.vector_norm(x, math.inf, dim=1, keepdim=True)
+    """The 2-norms along the last dimension, which becomes 1; no square overflows or underflows."""
+    largest = torch.linalg.vector_norm(x, math.inf, dim=-1, keepdim=True)
     scale = largest.masked_fill(largest == 0, 1.0)
-    norms = torch.linalg.vector_norm(x / scale, dim=1, keepdim=True) * scale
+    norms = torch.linalg.vector_norm(x / scale, dim=-1, keepdim=True) * scale
     return norms.clamp(max=torch.finfo(x.dtype).max)
 
 
@@ -45,7 +45,7 @@ def shrink_transformed_l1(x: Tensor, a: float, step: Tensor) -> Tensor:
     shifted = magnitude + a
     cubic = 6.75 * step * ((a + 1) / shifted) * (a / shifted) / shifted
     sine = cubic.clamp_(max=1.0).sqrt_().asin_().div_(3).sin_()
-    shrunk = magnitude - (4 / 3) * shifted * sine.square_()
+    shrunk = magnitude - shifted * sine.square_().mul_(4 / 3)
     y = torch.copysign(shrunk.clamp_(min=0), x)
     return y.masked_fill_(magnitude <= transformed_l1_threshold(a, step), 0.0)
 
