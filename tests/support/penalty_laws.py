@@ -154,7 +154,7 @@ def random_case_inputs(case: Case, seed: int) -> tuple[Tensor, float, Tensor]:
     generator = torch.Generator().manual_seed(seed)
 
     def uniform(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=generator, dtype=torch.float64)
+        return torch.rand(shape, generator=generator, dtype=torch.float64)
 
     shape = (3, case.sizes[-1])
     weights = torch.randn(shape, generator=generator, dtype=torch.float64) * 10 ** (

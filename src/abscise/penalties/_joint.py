@@ -43,7 +43,8 @@ def shrink_jointly(x: Tensor, a: float, mu: float, step: Tensor, start: Tensor) 
 def _shrink_block(problem: "_Rows", start: Tensor) -> Tensor:
     """The best of the start, of 0 and of the refined minima, `(units, size)`."""
     refined = problem.at(_golden_section(problem.surrogate, *_brackets(problem)))
-    y = torch.cat([start.double()[:, None], torch.zeros_like(problem.x), refined], dim=1)
+    zeros = problem.x.masked_fill(problem.step != 0, 0.0)
+    y = torch.cat([start.double()[:, None], zeros, refined], dim=1)
     best = problem.objective(y).argmin(1, keepdim=True)
     return y.take_along_dim(best, dim=1)[:, 0]
 
