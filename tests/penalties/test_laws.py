@@ -93,21 +93,21 @@ def test_every_public_penalty_has_a_row_in_the_table() -> None:
 
 @EVERY
 @given(data=st.data())
-@settings(max_examples=10)
+@settings(max_examples=8)
 def test_the_value_is_the_formula(case: Case, data: st.DataObject) -> None:
     laws.assert_value_is_the_formula(case, weights_of(data, case), 0.0)
 
 
 @EXACT
 @given(data=st.data())
-@settings(max_examples=20)
+@settings(max_examples=16)
 def test_prox_minimises_its_objective(case: Case, data: st.DataObject) -> None:
     laws.assert_prox_minimises(case, weights_of(data, case), data.draw(steps()))
 
 
 @EXACT_METRIC
 @given(data=st.data())
-@settings(max_examples=20)
+@settings(max_examples=16)
 def test_prox_in_a_metric_minimises_its_objective(case: Case, data: st.DataObject) -> None:
     weights = weights_of(data, case)
     laws.assert_prox_minimises(case, weights, metric_of(data, weights))
@@ -115,7 +115,7 @@ def test_prox_in_a_metric_minimises_its_objective(case: Case, data: st.DataObjec
 
 @METRIC
 @given(data=st.data())
-@settings(max_examples=10)
+@settings(max_examples=8)
 def test_a_constant_metric_is_the_number(case: Case, data: st.DataObject) -> None:
     weights = weights_of(data, case, (torch.float64,))
     laws.assert_constant_metric_is_the_number(case, weights, data.draw(steps()))
@@ -123,7 +123,7 @@ def test_a_constant_metric_is_the_number(case: Case, data: st.DataObject) -> Non
 
 @EVERY
 @given(data=st.data())
-@settings(max_examples=15)
+@settings(max_examples=8)
 def test_zeros_stay_and_nothing_grows_turns_or_overflows(case: Case, data: st.DataObject) -> None:
     weights = weights_of(data, case, (*DTYPES, torch.float16), extreme=True)
     step = data.draw(st.sampled_from([0.0, 1e-45, 1e-30, 1e-3, 1.0, 1e5, 1e30]))
@@ -143,7 +143,7 @@ def test_zeros_stay_and_nothing_grows_turns_or_overflows(case: Case, data: st.Da
 
 @EVERY
 @given(data=st.data())
-@settings(max_examples=10)
+@settings(max_examples=8)
 def test_rows_are_independent_and_signs_are_carried_along(case: Case, data: st.DataObject) -> None:
     weights = weights_of(data, case)
     laws.assert_rows_are_independent(case, weights, data.draw(steps()))
@@ -153,7 +153,7 @@ def test_rows_are_independent_and_signs_are_carried_along(case: Case, data: st.D
 
 @ORDERLESS
 @given(data=st.data())
-@settings(max_examples=10)
+@settings(max_examples=8)
 def test_the_order_in_a_row_does_not_matter(case: Case, data: st.DataObject) -> None:
     weights = weights_of(data, case, (torch.float64,))
     laws.assert_order_in_rows_does_not_matter(case, weights, data.draw(steps()))
@@ -177,7 +177,7 @@ def test_step_zero_is_the_identity(case: Case, data: st.DataObject) -> None:
 
 @CONVEX
 @given(data=st.data())
-@settings(max_examples=15)
+@settings(max_examples=8)
 def test_the_map_of_a_convex_penalty_is_nonexpansive(case: Case, data: st.DataObject) -> None:
     weights = weights_of(data, case)
     laws.assert_nonexpansive(case, weights, data.draw(steps()))
@@ -187,7 +187,7 @@ def test_the_map_of_a_convex_penalty_is_nonexpansive(case: Case, data: st.DataOb
 
 @SMOOTH
 @given(data=st.data())
-@settings(max_examples=15)
+@settings(max_examples=8)
 def test_a_continuous_map_gives_the_gradient_of_the_moreau_envelope(
     case: Case, data: st.DataObject
 ) -> None:
@@ -201,7 +201,7 @@ def test_a_continuous_map_gives_the_gradient_of_the_moreau_envelope(
 
 @IN_PLACE
 @given(data=st.data())
-@settings(max_examples=10)
+@settings(max_examples=8)
 def test_the_map_in_place_is_the_map(case: Case, data: st.DataObject) -> None:
     weights = weights_of(data, case)
     laws.assert_in_place_is_the_map(case, weights, data.draw(steps()))
@@ -211,7 +211,7 @@ def test_the_map_in_place_is_the_map(case: Case, data: st.DataObject) -> None:
 
 @RADIAL
 @given(data=st.data())
-@settings(max_examples=15)
+@settings(max_examples=8)
 def test_factors_of_the_norms_are_the_map(case: Case, data: st.DataObject) -> None:
     laws.assert_factors_are_the_map(
         case, weights_of(data, case, (torch.float64,)), data.draw(steps())

@@ -23,10 +23,10 @@ class InPlace(Penalty):
     def prox_(self, weights: Tensor, step: float | Tensor) -> Tensor:
         """`prox` in place; returns `weights`.
 
-        Works on blocks of at most 2^20 elements, with at most twelve temporary tensors of a block's
-        size, whatever the size of the weights. A radial penalty's block has at least one row, that
-        of weights which are not contiguous at least one slice along their longest dimension.
-        Nothing is changed when an argument is refused.
+        Works on blocks of at most 2^20 elements, with at most eleven temporary tensors of a block's
+        size (in float32 at least), whatever the size of the weights. A radial penalty's block has
+        at least one row, that of weights which are not contiguous at least one slice along their
+        longest dimension. Nothing is changed when an argument is refused.
 
         Raises:
             ValueError: As `prox`.
@@ -81,7 +81,7 @@ class Radial(InPlace):
         each slice where it is.
 
         Args:
-            norms: `(units,)`, each >= 0; any shape will do.
+            norms: `(units,)`, each >= 0, which is not checked; any shape will do.
             size: How many elements a unit has.
             step: A number, or one step for each norm.
 
@@ -89,7 +89,7 @@ class Radial(InPlace):
             Numbers in [0, 1], of the norms' shape and in the dtype of the computation.
 
         Raises:
-            ValueError: The norms or the step are not as described.
+            ValueError: The norms are not floating-point, or the step is not as described.
         """
         name = type(self).__name__
         check_weights(name, norms, rows=False)
