@@ -22,9 +22,9 @@ class IntegratedTransformedL1(Penalty):
             `at_depth`.
         a: As in `TransformedL1`.
         exact: Take the minimiser of both terms together, found by a search over the norm of each
-            row: some 200 times the work. Else the authors' map: the group's, then transformed
-            l1's. Neither order of the two is the minimiser; at the steps of a training the
-            difference is small, since both are then near the identity.
+            row: some 200 times the arithmetic. Else the authors' map: the group's, then
+            transformed l1's. Neither order of the two is the minimiser; at the steps of a training
+            the difference is small, since both are then near the identity.
 
     Source: R. Ma, J. Miao, L. Niu, P. Zhang 2019, "Transformed l1 Regularization for Learning
     Sparse Deep Neural Networks" (arXiv 1901.01021). The search is ours. In a diagonal metric the
@@ -47,8 +47,7 @@ class IntegratedTransformedL1(Penalty):
     def at_depth(cls, depth: int, layers: int, a: float = 1.0) -> Self:
         """The penalty of layer `depth` (1 .. layers): mu = depth / (layers + 1).
 
-        For four layers that is .2, .4, .6, .8, as in the settings that the authors' competitor
-        CGES published.
+        For four layers that is .2, .4, .6, .8: the share grows evenly and is never 0 or 1.
 
         Raises:
             ValueError: There is no such layer.
