@@ -100,14 +100,14 @@ def test_the_value_is_the_formula(case: Case, data: st.DataObject) -> None:
 
 @EXACT
 @given(data=st.data())
-@settings(max_examples=16)
+@settings(max_examples=12)
 def test_prox_minimises_its_objective(case: Case, data: st.DataObject) -> None:
     laws.assert_prox_minimises(case, weights_of(data, case), data.draw(steps()))
 
 
 @EXACT_METRIC
 @given(data=st.data())
-@settings(max_examples=16)
+@settings(max_examples=12)
 def test_prox_in_a_metric_minimises_its_objective(case: Case, data: st.DataObject) -> None:
     weights = weights_of(data, case)
     laws.assert_prox_minimises(case, weights, metric_of(data, weights))

@@ -93,13 +93,51 @@ def test_rows_of_zeros_cost_nothing_and_stay_zero(case: Case) -> None:
 
 
 @EVERY
-def test_nan_is_not_hidden_and_stays_in_its_row(case: Case) -> None:
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_is_not_hidden_and_touches_no_other_row(case: Case, bad: float) -> None:
     weights = X.clone()
-    weights[1, 2] = math.nan
-    found = case.penalty.prox(weights, 0.01)
-    assert bool(found[1, 2].isnan())
-    clean = torch.tensor([0, 2, 3, 4])
-    torch.testing.assert_close(found[clean], case.penalty.prox(X, 0.01)[clean])
+    weights[1, 2] = bad
+    others = torch.tensor([0, 2, 3, 4])
+    for step in (0.01, torch.full_like(X, 0.01)) if case.penalty.takes_metric else (0.01,):
+        found = case.penalty.prox(weights, step)
+        assert not bool(found[1, 2].isfinite())
+        torch.testing.assert_close(found[others], case.penalty.prox(X, step)[others])
+
+
+@EVERY
+def test_the_value_in_a_loss_has_a_finite_gradient_that_is_zero_at_zero(case: Case) -> None:
+    weights = X.clone()
+    weights[0] = 0.0
+    weights[1, ::2] = 0.0
+    leaf = weights.clone().requires_grad_()
+    value = case.penalty.value(leaf)
+    assert value.requires_grad != isinstance(case.penalty, L0 | NofM)
+    if value.requires_grad:
+        value.backward()
+        assert leaf.grad is not None
+        assert bool(leaf.grad.isfinite().all())
+        assert not bool(leaf.grad[weights == 0].any())
+        assert bool((leaf.grad * weights >= 0).all())
+        assert bool(leaf.grad.any())
+
+
+@EVERY
+def test_no_tensor_is_made_on_another_device_than_that_of_the_weights(case: Case) -> None:
+    """A tensor of the CPU, unless it is a scalar, does not mix with those of `meta`."""
+    weights = torch.empty(4, 6, device="meta")
+    assert case.penalty.prox(weights, 0.1).is_meta
+    assert case.penalty.value(weights).is_meta
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_the_same() -> None:
+    for penalty in [case.penalty for case in CASES]:
+        for step in (0.1, X.abs() / 10) if penalty.takes_metric else (0.1,):
+            moved = step.cuda() if isinstance(step, Tensor) else step
+            found = penalty.prox(X.cuda(), moved)
+            assert found.is_cuda
+            torch.testing.assert_close(found.cpu(), penalty.prox(X, step), rtol=1e-6, atol=1e-6)
 
 
 @EVERY

@@ -29,7 +29,8 @@ class Penalty(ABC):
     `prox(weights, r * s)`. `weights` is `(units, size)`, one row per unit; elementwise penalties
     take any shape. float16 and bfloat16 are computed in float32.
 
-    NaN in the weights gives NaN, in the same row at least: a training that diverged is not hidden.
+    NaN or infinity in the weights stays so, or becomes NaN, and touches no other row: a training
+    that diverged is not hidden.
     """
 
     __slots__ = ()
@@ -46,7 +47,11 @@ class Penalty(ABC):
         return True
 
     def value(self, weights: Tensor) -> Tensor:
-        """The penalty of `weights`: a scalar, float32 at least, 0 for weights without elements."""
+        """The penalty of `weights`: a scalar, float32 at least, 0 for weights without elements.
+
+        It may be added to a loss; its gradient is then 0 for weights that are 0. `L0` and `NofM`
+        have no gradient.
+        """
         self._check(weights)
         x = widened(weights)
         return self._value(x) if x.numel() else x.sum()

@@ -22,7 +22,7 @@ class IntegratedTransformedL1(Penalty):
             `at_depth`.
         a: As in `TransformedL1`.
         exact: Take the minimiser of both terms together, found by a search over the norm of each
-            row: some 200 times the arithmetic. Else the authors' map: the group's, then
+            row: several hundred times the work. Else the authors' map: the group's, then
             transformed l1's. Neither order of the two is the minimiser; at the steps of a training
             the difference is small, since both are then near the identity.
 

@@ -25,7 +25,8 @@ class LHalf(Elementwise):
 
     @override
     def _value(self, x: Tensor) -> Tensor:
-        return x.abs().sqrt().sum()
+        zero = x == 0  # where the root has no finite slope
+        return x.abs().masked_fill(zero, 1.0).sqrt().masked_fill(zero, 0.0).sum()
 
     @override
     def _prox(self, x: Tensor, step: Tensor) -> Tensor:
