@@ -1,0 +1,128 @@
+"""Elementwise and Radial: penalties with a map in place, which needs no copy of the weights."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from abscise.penalties._base import Kind, Penalty
+from abscise.penalties._checks import check_weights, read_step, widened
+from abscise.penalties._operators import ratio, row_norms
+
+BLOCK = 1 << 20
+
+
+class InPlace(Penalty):
+    """A penalty whose map works on each part of the weights by itself, and so in place."""
+
+    __slots__ = ()
+
+    def prox_(self, weights: Tensor, step: float | Tensor) -> Tensor:
+        """`prox` in place; returns `weights`.
+
+        Works on blocks of at most 2^20 elements, with at most eleven temporary tensors of a block's
+        size (in float32 at least), whatever the size of the weights. A radial penalty's block has
+        at least one row, that of weights which are not contiguous at least one slice along their
+        longest dimension. Nothing is changed when an argument is refused.
+
+        Raises:
+            ValueError: As `prox`.
+        """
+        self._check(weights)
+        with torch.no_grad():
+            for part, part_step in self._blocks(weights, self._read_step(weights, step)):
+                _ = part.copy_(self._map(part, part_step))
+        return weights
+
+    def _blocks(self, weights: Tensor, step: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Views that cover the weights, each with its step."""
+        dimension = 0
+        if self.kind is Kind.ELEMENTWISE:
+            if weights.is_contiguous() and (not step.shape or step.is_contiguous()):
+                weights = weights.view(-1)
+                step = step.view(-1) if step.shape else step
+            dimension = max(range(weights.ndim), key=lambda index: weights.shape[index])
+        if weights.numel() <= BLOCK:
+            yield weights, step
+            return
+        count = -(-weights.numel() // BLOCK)
+        parts = weights.chunk(count, dimension)
+        steps = step.chunk(count, dimension) if step.shape else [step] * len(parts)
+        yield from zip(parts, steps, strict=True)
+
+
+class Elementwise(InPlace):
+    """A sum over the elements: any shape will do, and any diagonal metric is exact."""
+
+    __slots__ = ()
+
+    kind: ClassVar[Kind] = Kind.ELEMENTWISE
+    takes_metric: ClassVar[bool] = True
+
+
+class Radial(InPlace):
+    """A sum over the rows of a function of their norms: the map scales each row.
+
+    A subclass may know the map in a diagonal metric, too; it then overrides `_metric_prox`.
+    """
+
+    __slots__ = ()
+
+    kind: ClassVar[Kind] = Kind.RADIAL
+    takes_metric: ClassVar[bool] = False
+
+    def factors(self, norms: Tensor, size: int, step: float | Tensor) -> Tensor:
+        """What `prox` multiplies rows of these norms with.
+
+        For units whose weights lie in several tensors: bring together only the norms, then scale
+        each slice where it is.
+
+        Args:
+            norms: `(units,)`, each >= 0, which is not checked; any shape will do.
+            size: How many elements a unit has.
+            step: A number, or one step for each norm.
+
+        Returns:
+            Numbers in [0, 1], of the norms' shape and in the dtype of the computation.
+
+        Raises:
+            ValueError: The norms are not floating-point, or the step is not as described.
+        """
+        name = type(self).__name__
+        check_weights(name, norms, rows=False)
+        steps = read_step(name, step, norms)
+        with torch.no_grad():
+            wide = widened(norms)
+            if steps.shape:
+                steps = steps.to(wide.dtype)
+            elif float(steps) == 0:
+                return torch.ones_like(wide)
+            return torch.where(steps == 0, 1.0, self._factors(wide, size, steps))
+
+    @override
+    def _value(self, x: Tensor) -> Tensor:
+        return self._of_norms(row_norms(x), x.shape[1]).sum()
+
+    @override
+    def _prox(self, x: Tensor, step: Tensor) -> Tensor:
+        if step.shape:
+            return self._metric_prox(x, step)
+        return x * self._factors(row_norms(x), x.shape[1], step)
+
+    def _metric_prox(self, x: Tensor, step: Tensor) -> Tensor:
+        """The map for a step of the shape of `x`, if `takes_metric`."""
+        raise NotImplementedError
+
+    def _factors(self, norms: Tensor, size: int, step: Tensor) -> Tensor:
+        return ratio(self._shrink(norms, size, step), norms)
+
+    @abstractmethod
+    def _of_norms(self, norms: Tensor, size: int) -> Tensor:
+        """The penalty of one row of each norm."""
+
+    @abstractmethod
+    def _shrink(self, norms: Tensor, size: int, step: Tensor) -> Tensor:
+        """The norms after the map."""

@@ -1,0 +1,57 @@
+"""The scalar maps that several penalties are made of. All of them let NaN through."""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def soft(x: Tensor, threshold: Tensor) -> Tensor:
+    """Shrink every element towards 0 by `threshold` >= 0: the map of l1."""
+    return torch.copysign((x.abs() - threshold).clamp_(min=0), x)
+
+
+def hard(x: Tensor, threshold: Tensor) -> Tensor:
+    """Set every element to 0 that is not larger than `threshold`."""
+    return x.masked_fill(x.abs() <= threshold, 0.0)
+
+
+def row_norms(x: Tensor) -> Tensor:
+    """The 2-norms along the last dimension, which becomes 1; no square overflows or underflows."""
+    largest = torch.linalg.vector_norm(x, math.inf, dim=-1, keepdim=True)
+    scale = largest.masked_fill(largest == 0, 1.0)
+    norms = torch.linalg.vector_norm(x / scale, dim=-1, keepdim=True) * scale
+    return norms.clamp(max=torch.finfo(x.dtype).max)
+
+
+def ratio(part: Tensor, whole: Tensor) -> Tensor:
+    """`part / whole`, and 0 where both are 0."""
+    return part / whole.masked_fill(whole == 0, 1.0)
+
+
+def transformed_l1(x: Tensor, a: float) -> Tensor:
+    """(a + 1) |x| / (a + |x|) of every element."""
+    magnitude = x.abs()
+    return (a + 1) * (magnitude / (a + magnitude))
+
+
+def shrink_transformed_l1(x: Tensor, a: float, step: Tensor) -> Tensor:
+    """Of every element, the y of least (y - x)^2 / 2 + step * transformed_l1(y).
+
+    The root of a cubic by asin of a small argument: acos of one near 1 loses the shrinkage. No
+    power is formed that could overflow.
+    """
+    magnitude = x.abs()
+    shifted = magnitude + a
+    cubic = 6.75 * step * ((a + 1) / shifted) * (a / shifted) / shifted
+    sine = cubic.clamp_(max=1.0).sqrt_().asin_().div_(3).sin_()
+    shrunk = magnitude - shifted * sine.square_().mul_(4 / 3)
+    y = torch.copysign(shrunk.clamp_(min=0), x)
+    return y.masked_fill_(magnitude <= transformed_l1_threshold(a, step), 0.0)
+
+
+def transformed_l1_threshold(a: float, step: Tensor) -> Tensor:
+    """The largest |x| that `shrink_transformed_l1` maps to 0."""
+    continuous = a / 2 * (a / (a + 1))
+    jumping = math.sqrt(2 * (a + 1)) * step.sqrt() - a / 2
+    return torch.where(step <= continuous, step * ((a + 1) / a), jumping)
