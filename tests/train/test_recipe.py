@@ -59,9 +59,15 @@ BAD: dict[str, tuple[dict[str, object], str]] = {
     "unknown key": ({"learnin_rate": 1}, r"unknown key 'learnin_rate'; did you mean 'learning_r"),
     "unknown key far off": ({"zzz": 1}, r"unknown key 'zzz'; known: name, data"),
     "unknown data": ({"data": "imagenet"}, r"data must be one of digits, .*, got 'imagenet'"),
-    "unknown model": ({"model": "vgg"}, "model must be one of conv, lenet300, mlp"),
-    "unknown optimizer": ({"optimizer": "lion"}, "optimizer must be one of adam, adamw, sgd"),
-    "list as name of data": ({"data": ["digits"]}, "data must be one of"),
+    "unknown model": (
+        {"model": "vgg"},
+        "model must be one of basicnet, conv, lenet300, lenet5, mlp",
+    ),
+    "unknown optimizer": (
+        {"optimizer": "lion"},
+        "optimizer must be one of adadelta, adagrad, adam, adamw",
+    ),
+    "list as name of data": ({"data": ["digits"]}, "data must be a text"),
     "text as epochs": ({"epochs": "many"}, "epochs must be an integer, got 'many'"),
     "fraction as epochs": ({"epochs": 1.5}, "epochs must be an integer, got 1.5"),
     "true as epochs": ({"epochs": True}, "epochs must be an integer, got True"),

@@ -29,8 +29,16 @@ def write_json_atomically(path: Path | str, value: object) -> None:
         StoreError: It cannot be written; nothing was changed.
         ValueError: `value` holds NaN or infinity, which JSON does not know.
     """
+    write_bytes_atomically(path, to_json_bytes(value))
+
+
+def write_bytes_atomically(path: Path | str, content: bytes) -> None:
+    """Write `content`: afterwards `path` holds all of it, or what it held before.
+
+    Raises:
+        StoreError: It cannot be written; nothing was changed.
+    """
     target = Path(path)
-    content = to_json_bytes(value)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
     with _one_line(f"cannot write {target}"):
         try:
