@@ -1,9 +1,11 @@
 """`abscise demo` and `abscise train`: train, inspect, snap, compact, verify, measure, save."""
 
 import copy
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 from rich.console import Console
@@ -18,12 +20,15 @@ from abscise.cli._usage import UsageError
 from abscise.compaction import Compaction
 from abscise.report import Predictions, Report, inspection_view, report_view
 from abscise.train import (
+    Checkpoints,
+    Interrupted,
     Recipe,
     Split,
     Trained,
+    data_for,
     fit,
-    load_data,
     load_recipe,
+    make_loggers,
     predict,
     record_run,
     run_of,
@@ -39,7 +44,8 @@ def run_demo(options: DemoOptions, console: Console) -> bool:
     """Train on scikit-learn's digits, remove what died, prove it, save it."""
     recipe = load_recipe(DEMO_RECIPE, {"seed": options.seed}, control=options.control)
     console.print(f"abscise demo: recipe {recipe.name}, seed {recipe.seed}")
-    _, _, compaction = _train_and_remove(recipe, None, console)
+    trained = _train(recipe, None, console)
+    _, compaction = _remove(trained, console)
     proven = keep(compaction, options.out, console)
     if proven:
         _show_loading(DEMO_RECIPE, {}, options.out, console)
@@ -49,8 +55,17 @@ def run_demo(options: DemoOptions, console: Console) -> bool:
 def run_train(options: TrainOptions, console: Console) -> bool:
     """Train a recipe, remove what died, prove it; save it and record the run where asked to."""
     recipe = load_recipe(options.recipe, settings(options.set), control=options.control)
+    checkpoints = _checkpoints(options)
     console.print(f"abscise train: recipe {recipe.name}, seed {recipe.seed}")
-    trained, report, compaction = _train_and_remove(recipe, options.data_root, console)
+    loggers = [] if options.log is None else make_loggers(options.log, recipe.name)
+    try:
+        trained = _train(
+            recipe, options.data_root, console, checkpoints=checkpoints, loggers=loggers
+        )
+    except Interrupted as stopped:
+        console.print(f"{stopped}; go on with:\n    {resuming(options)}", soft_wrap=True)
+        raise
+    report, compaction = _remove(trained, console)
     proven = keep(compaction, options.out, console)
     if proven and options.out is not None:
         _show_loading(options.recipe, settings(options.set), options.out, console)
@@ -58,6 +73,22 @@ def run_train(options: TrainOptions, console: Console) -> bool:
         _record(options.record, trained, report, options.out if proven else None)
         console.print(f"recorded in {options.record}")
     return proven
+
+
+def resuming(options: TrainOptions) -> str:
+    """The command that goes on with the run of `options`."""
+    given = {
+        "--control": [options.control],
+        "--set": options.set,
+        "--out": [options.out],
+        "--checkpoint-every": [options.checkpoint_every],
+        "--log": [options.log],
+        "--record": [options.record],
+        "--data-root": [options.data_root],
+    }
+    pairs = [(name, str(of)) for name, values in given.items() for of in values if of is not None]
+    flat = [text for pair in pairs for text in pair]
+    return shlex.join(["abscise", "train", options.recipe, *flat, "--resume"])
 
 
 def settings(pairs: tuple[str, ...]) -> dict[str, object]:
@@ -81,14 +112,38 @@ def settings(pairs: tuple[str, ...]) -> dict[str, object]:
     return found
 
 
-def _train_and_remove(
-    recipe: Recipe, data_root: Path | None, console: Console
-) -> tuple[Trained, Report, Compaction]:
-    """Train, then inspect, snap, compact, verify and measure; print each step's result."""
-    data = load_data(recipe.data, data_root)
+def _checkpoints(options: TrainOptions) -> Checkpoints | None:
+    """Where the run is kept: beside the folder of the model, which is replaced as a whole."""
+    if options.out is None:
+        for name, given in (
+            ("resume", options.resume),
+            ("checkpoint-every", options.checkpoint_every),
+        ):
+            if given:
+                message = f"--{name} needs --out, the folder of the run"
+                raise UsageError(message)
+        return None
+    folder = options.out.with_name(f"{options.out.name}.training")
+    if options.resume and (options.out / "plan.json").exists():
+        message = f"--resume: the run is finished, and its model is in {options.out}"
+        raise UsageError(message)
+    return Checkpoints(folder, options.checkpoint_every, options.resume)
+
+
+def _train(recipe: Recipe, data_root: Path | None, console: Console, **how: Any) -> Trained:
+    """Train, showing how far it is."""
+    data = data_for(recipe, data_root)
     with TrainingView(console) as view:
-        trained = fit(recipe, data=data, observer=view.show)
+        trained = fit(recipe, data=data, observer=view.show, **how)
+    if trained.resumed_at:
+        console.print(f"resumed after step {trained.resumed_at:,}")
     console.print(f"trained in {trained.wall_s:.0f} s")
+    return trained
+
+
+def _remove(trained: Trained, console: Console) -> tuple[Report, Compaction]:
+    """Inspect, snap, compact, verify and measure; print each step's result."""
+    data = trained.data
     dense = trained.model.cpu()
     # The test set decides nothing: it only says, at the end, what both models predict.
     timed = Inputs((data.train.inputs[:TIMED_SAMPLES],))
@@ -106,7 +161,7 @@ def _train_and_remove(
         predictions=_predictions(dense, compaction.model, data.test),
     )
     console.print(report_view(report))
-    return trained, report, compaction
+    return report, compaction
 
 
 def _predictions(dense: nn.Module, compacted: nn.Module, test: Split) -> Predictions:

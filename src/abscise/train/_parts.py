@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
@@ -106,7 +106,9 @@ def attach_all(
     """Make those that are to be made, and enter those that are context managers."""
     made: list[Attachment] = []
     for one in given:
-        part: object = one if isinstance(one, Attachment) else one(model, optimizer)
+        # A class that makes attachments has their methods, too.
+        ready = isinstance(one, Attachment) and not isinstance(one, type)
+        part: object = one if ready else cast("Attach", one)(model, optimizer)
         if not isinstance(part, Attachment):
             message = f"an attachment needs state_dict and load_state_dict: {type(part).__name__}"
             raise TypeError(message)
