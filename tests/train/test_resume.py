@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -366,3 +367,71 @@ def test_lines_of_epochs_after_the_checkpoint_are_cut(tmp_path: Path) -> None:
     _ = file.write_text(file.read_text() + '{"epoch": 99, "st')
     _ = run(RECIPE, tmp_path, resume=True)
     assert [line["epoch"] for line in epochs(tmp_path)] == [1, 2, 3, 4]
+
+
+def edit(folder: Path, change: Any) -> None:
+    """Change the JSON of the checkpoint in `folder`, as somebody with an editor could."""
+    with safe_open(folder / CHECKPOINT, framework="pt") as file:
+        held = json.loads(file.metadata()["abscise"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    change(held)
+    safetensors.torch.save_file(tensors, folder / CHECKPOINT, {"abscise": json.dumps(held)})
+
+
+def forget(name: str) -> Any:
+    def change(held: dict[str, Any]) -> None:
+        held["state"]["dict"] = [pair for pair in held["state"]["dict"] if pair[0] != name]
+
+    return change
+
+
+EDITED: dict[str, tuple[Any, str]] = {
+    "step": (lambda held: held["course"].update(step="two"), "step must be an integer"),
+    "step past the end": (lambda held: held["course"].update(step=17), "from 0 to 16, got 17"),
+    "history": (lambda held: held["course"].update(history=[1]), "must be an object"),
+    "epochs": (lambda held: held["course"].update(epochs=[{}]), "missing fields"),
+    "model": (forget("model"), "the state does not fit"),
+    "optimizer": (forget("optimizer"), "the state does not fit"),
+    "random": (forget("random"), "the state does not fit"),
+    "order": (forget("order"), "the order of the examples"),
+}
+
+
+@pytest.mark.parametrize("case", EDITED)
+def test_an_edited_checkpoint_is_refused_in_one_line(case: str, tmp_path: Path) -> None:
+    change, text = EDITED[case]
+    killed_at(tmp_path, 5)
+    edit(tmp_path, change)
+    with pytest.raises(StoreError, match=text) as refused:
+        _ = run(RECIPE, tmp_path, resume=True)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_number_of_steps_between_checkpoints_is_positive(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="every must be at least 1 step, got 0"):
+        _ = Checkpoints(tmp_path, every=0)
+
+
+def test_an_attachment_without_a_state_is_refused() -> None:
+    with pytest.raises(TypeError, match="needs state_dict and load_state_dict: int"):
+        _ = fit(RECIPE, data=made(), attachments=[lambda *_: 3])  # type: ignore[list-item,return-value]
+
+
+def test_an_attachment_that_is_a_context_manager_is_left_even_when_training_fails() -> None:
+    class Held(Ledger):
+        entered = 0
+
+        def __enter__(self) -> None:
+            type(self).entered += 1
+
+        def __exit__(self, *_: object) -> None:
+            type(self).entered -= 1
+
+        @override
+        def observe(self, logits: Tensor, _labels: Tensor) -> None:
+            assert self.entered == 1
+            raise Killed
+
+    with pytest.raises(Killed):
+        _ = fit(RECIPE, data=made(), attachments=[Held])
+    assert Held.entered == 0

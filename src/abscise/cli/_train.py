@@ -123,7 +123,11 @@ def _checkpoints(options: TrainOptions) -> Checkpoints | None:
                 message = f"--{name} needs --out, the folder of the run"
                 raise UsageError(message)
         return None
-    folder = options.out.with_name(f"{options.out.name}.training")
+    out = options.out if options.out.name.strip(".") else options.out.resolve()
+    if not out.name:
+        message = f"--out {options.out}: name a folder in it"
+        raise UsageError(message)
+    folder = out.with_name(f"{out.name}.training")
     if options.resume and (options.out / "plan.json").exists():
         message = f"--resume: the run is finished, and its model is in {options.out}"
         raise UsageError(message)

@@ -61,7 +61,7 @@ class TrainingView:
         if self._first is None:
             self._first = (progress.step, now)
         step, then = self._first
-        if progress.step == step or progress.step == progress.steps:
+        if progress.step in {step, progress.steps}:
             return ""
         seconds = (now - then) / (progress.step - step) * (progress.steps - progress.step)
         minutes, rest = divmod(round(seconds), 60)
