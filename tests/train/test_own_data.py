@@ -191,7 +191,7 @@ def test_cifar100_is_read_by_its_fine_labels(tmp_path: Path) -> None:
     count = 5010
     image = Image.new("RGB", (32, 32), color=(3, 2, 1))
     folder = tmp_path / "uoft-cs" / "cifar100"
-    columns = {
+    columns: dict[str, list[Any]] = {
         "img": [image] * count,
         "fine_label": [index % 100 for index in range(count)],
         "coarse_label": [0] * count,

@@ -414,7 +414,7 @@ def test_the_number_of_steps_between_checkpoints_is_positive(tmp_path: Path) -> 
 
 def test_an_attachment_without_a_state_is_refused() -> None:
     with pytest.raises(TypeError, match="needs state_dict and load_state_dict: int"):
-        _ = fit(RECIPE, data=made(), attachments=[lambda *_: 3])  # type: ignore[list-item,return-value]
+        _ = fit(RECIPE, data=made(), attachments=[lambda *_: 3])  # type: ignore[list-item]
 
 
 def test_an_attachment_that_is_a_context_manager_is_left_even_when_training_fails() -> None:
