@@ -1,7 +1,6 @@
 """`abscise demo` and `abscise train`: train, inspect, snap, compact, verify, measure, save."""
 
 import copy
-import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,12 +14,12 @@ import abscise
 from abscise._inputs import Inputs
 from abscise.cli._options import DemoOptions, TrainOptions
 from abscise.cli._removal import keep, prove, snap
+from abscise.cli._run_folder import check_record, finish_run, open_run, resuming
 from abscise.cli._training_view import TrainingView
 from abscise.cli._usage import UsageError
 from abscise.compaction import Compaction
 from abscise.report import Predictions, Report, inspection_view, report_view
 from abscise.train import (
-    Checkpoints,
     Interrupted,
     Recipe,
     Split,
@@ -55,7 +54,8 @@ def run_demo(options: DemoOptions, console: Console) -> bool:
 def run_train(options: TrainOptions, console: Console) -> bool:
     """Train a recipe, remove what died, prove it; save it and record the run where asked to."""
     recipe = load_recipe(options.recipe, settings(options.set), control=options.control)
-    checkpoints = _checkpoints(options)
+    check_record(options.record)
+    checkpoints = open_run(options)
     console.print(f"abscise train: recipe {recipe.name}, seed {recipe.seed}")
     loggers = [] if options.log is None else make_loggers(options.log, recipe.name)
     try:
@@ -68,27 +68,12 @@ def run_train(options: TrainOptions, console: Console) -> bool:
     report, compaction = _remove(trained, console)
     proven = keep(compaction, options.out, console)
     if proven and options.out is not None:
+        finish_run(checkpoints)
         _show_loading(options.recipe, settings(options.set), options.out, console)
     if options.record is not None:
         _record(options.record, trained, report, options.out if proven else None)
         console.print(f"recorded in {options.record}")
     return proven
-
-
-def resuming(options: TrainOptions) -> str:
-    """The command that goes on with the run of `options`."""
-    given = {
-        "--control": [options.control],
-        "--set": options.set,
-        "--out": [options.out],
-        "--checkpoint-every": [options.checkpoint_every],
-        "--log": [options.log],
-        "--record": [options.record],
-        "--data-root": [options.data_root],
-    }
-    pairs = [(name, str(of)) for name, values in given.items() for of in values if of is not None]
-    flat = [text for pair in pairs for text in pair]
-    return shlex.join(["abscise", "train", options.recipe, *flat, "--resume"])
 
 
 def settings(pairs: tuple[str, ...]) -> dict[str, object]:
@@ -110,28 +95,6 @@ def settings(pairs: tuple[str, ...]) -> dict[str, object]:
             message = f"--set {pair}: the value is not YAML"
             raise UsageError(message) from error
     return found
-
-
-def _checkpoints(options: TrainOptions) -> Checkpoints | None:
-    """Where the run is kept: beside the folder of the model, which is replaced as a whole."""
-    if options.out is None:
-        for name, given in (
-            ("resume", options.resume),
-            ("checkpoint-every", options.checkpoint_every),
-        ):
-            if given:
-                message = f"--{name} needs --out, the folder of the run"
-                raise UsageError(message)
-        return None
-    out = options.out if options.out.name.strip(".") else options.out.resolve()
-    if not out.name:
-        message = f"--out {options.out}: name a folder in it"
-        raise UsageError(message)
-    folder = out.with_name(f"{out.name}.training")
-    if options.resume and (options.out / "plan.json").exists():
-        message = f"--resume: the run is finished, and its model is in {options.out}"
-        raise UsageError(message)
-    return Checkpoints(folder, options.checkpoint_every, options.resume)
 
 
 def _train(recipe: Recipe, data_root: Path | None, console: Console, **how: Any) -> Trained:

@@ -5,7 +5,7 @@ original class, `read_checkpoint` reads other people's weights. Whatever is read
 field: a truncated, edited or hostile file gives one line of `StoreError` or `PlanError`.
 """
 
-from abscise.store._atomic import write_bytes_atomically, write_json_atomically
+from abscise.store._atomic import refuse_foreign, write_bytes_atomically, write_json_atomically
 from abscise.store._checkpoint import read_checkpoint
 from abscise.store._folder import load, read_certificate, read_plan, save, write_plan
 from abscise.store._weights import load_weights
@@ -16,6 +16,7 @@ __all__ = [
     "read_certificate",
     "read_checkpoint",
     "read_plan",
+    "refuse_foreign",
     "save",
     "write_bytes_atomically",
     "write_json_atomically",

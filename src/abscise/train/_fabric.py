@@ -3,12 +3,14 @@
 Its own checkpoints are pickles; they are not used.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from abscise._errors import StoreError
 from abscise.train._extra import import_extra
 from abscise.train._progress import Progress
 from abscise.train._recipe import Recipe
@@ -40,13 +42,26 @@ def make_loggers(folder: Path, name: str) -> list["Logger"]:
     Every start of a run, a resumed one too, is a version of its own.
 
     Raises:
+        StoreError: The folder cannot be made.
         MissingExtraError: tensorboard or lightning-fabric is not installed.
     """
     loggers = import_extra("lightning_fabric.loggers", "logging")
     _ = import_extra("tensorboard", f"logging to {folder}", extra="tensorboard")
+    with _one_line(f"cannot log to {folder}"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
     table = loggers.CSVLogger(root_dir=folder, name=name, flush_logs_every_n_steps=1)
     curves = loggers.TensorBoardLogger(root_dir=folder, name=name, version=table.version)
     return [table, curves]
+
+
+def log(fabric: "Fabric", progress: Progress) -> None:
+    """Give the loggers the figures of a report.
+
+    Raises:
+        StoreError: One of them cannot write.
+    """
+    with _one_line(f"cannot log step {progress.step}"):
+        fabric.log_dict(metrics_of(progress), step=progress.step)
 
 
 def metrics_of(progress: Progress) -> dict[str, float]:
@@ -57,3 +72,12 @@ def metrics_of(progress: Progress) -> dict[str, float]:
         "learning_rate": progress.learning_rate,
         "loss": progress.loss,
     }
+
+
+@contextmanager
+def _one_line(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as problem:
+        message = f"{what}: {problem.strerror or problem}"
+        raise StoreError(message) from problem

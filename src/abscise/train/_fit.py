@@ -19,11 +19,11 @@ from abscise.train._build import build_model
 from abscise.train._course import Course, epoch_of
 from abscise.train._data import Data
 from abscise.train._evaluate import accuracy
-from abscise.train._fabric import make_fabric, metrics_of
+from abscise.train._fabric import log, make_fabric
 from abscise.train._fitting import check_fit
 from abscise.train._interrupt import Interrupted, interruptible
 from abscise.train._keeper import Checkpoints, Keeper
-from abscise.train._non_finite import non_finite_error
+from abscise.train._non_finite import check_weights, non_finite_error
 from abscise.train._optimizers import build_optimizer
 from abscise.train._parts import Attach, Attachment, Parts, attach_all, watchers
 from abscise.train._progress import Observer, Progress, dying_units
@@ -152,6 +152,8 @@ def fit(  # noqa: C901, PLR0912, PLR0915 - one function, so that the order of th
             if recipe.clip:
                 fabric.clip_gradients(forward, stepper, max_norm=recipe.clip)
             stepper.step()
+            if save or last:  # a gradient can be NaN where the loss is not
+                check_weights(model, course.step)
             wall_s = time.perf_counter() - started
             if report or epoch_ends:
                 epoch = -(-course.step // per_epoch)
@@ -164,7 +166,7 @@ def fit(  # noqa: C901, PLR0912, PLR0915 - one function, so that the order of th
                     keeper.write_epoch(course.epochs[-1])
                 if report:
                     course.history.append(progress)
-                    fabric.log_dict(metrics_of(progress), step=course.step)
+                    log(fabric, progress)
                     if observer is not None:
                         observer(progress)
             if keeper is not None and save:
