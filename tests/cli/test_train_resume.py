@@ -70,8 +70,9 @@ def epochs(out: str) -> list[dict[str, Any]]:
     return [{k: v for k, v in json.loads(line).items() if k != "wall_s"} for line in lines]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "kind", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_an_interrupted_command_prints_the_one_that_goes_on_to_the_same_model(
     kind: signal.Signals, folder: Path
 ) -> None:

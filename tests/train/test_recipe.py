@@ -3,16 +3,21 @@
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from abscise._errors import RecipeError
 from abscise.train import (
+    Data,
     DataName,
     ModelName,
     OptimizerName,
     Recipe,
+    Split,
     build_model,
     control_names,
+    facts_of,
+    fit,
     load_recipe,
     recipe_from,
     recipe_names,
@@ -26,8 +31,37 @@ def test_every_packaged_recipe_can_be_built_and_bears_the_name_of_its_file(name:
     assert next(build_model(recipe).parameters()).requires_grad
 
 
+def small(recipe: Recipe) -> Data:
+    """As many random examples of the recipe's data set as fill two batches of two, and more."""
+    about = facts_of(recipe)
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(20, *about.shape, generator=generator)
+    labels = torch.arange(20) % about.classes
+    parts = zip(inputs.split([16, 2, 2]), labels.split([16, 2, 2]), strict=True)
+    return Data(recipe.data, about.classes, *(Split(x, y) for x, y in parts))
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_packaged_recipe_trains_on_as_few_examples_as_its_limit_says(name: str) -> None:
+    changes = {"limit": 5, "batch_size": 2, "epochs": 1, "report_every": 1}
+    recipe = load_recipe(name, changes)
+    result = fit(recipe, data=small(recipe))
+    assert [progress.step for progress in result.history] == [1, 2]  # 5 examples: two batches
+    assert len(result.data.train) == 5
+    assert result.history[-1].layers
+
+
 def test_the_recipes_that_the_command_promises_are_there() -> None:
-    assert {"digits-adam-l2", "mnist-lenet300-adam-l2"} <= set(recipe_names())
+    assert set(recipe_names()) == {
+        "cifar10-basicnet-adam-l2",
+        "cifar10-resnet20-adam-l2",
+        "cifar10-vgg16-adam-l2",
+        "digits-adam-l2",
+        "fashion-lenet5-adam-l2",
+        "mnist-lenet300-adam-l2",
+        "mnist-lenet5-adam-l2",
+        "pendigits-mlp-adam-l2",
+    }
     assert "adamw" in control_names()
 
 
