@@ -78,7 +78,7 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (8 + index // 7, 8)).save(path)
     _ = Path("mine.yaml").write_text(RECIPE)
-    _ = Path("nets.py").write_text(MODULE)
+    _ = Path("failing_nets.py").write_text(MODULE)
     _ = Path("list.yaml").write_text("- epochs")
     _ = Path("broken.yaml").write_text("name: [mine")
     Path("foreign").mkdir()
@@ -100,7 +100,11 @@ REFUSED: dict[str, tuple[str, int, str]] = {
     "half precision": ("--set precision=16-mixed", 2, "precision must be 32-true or bf16-mixed"),
     "no such device": ("--set device=abacus", 2, "device must be a device that torch knows"),
     "no such model": ("--set model=vgg12", 2, "model must be one of basicnet, conv"),
-    "no own model": ("--set model=nets:Nett --set hidden=[]", 2, "model nets:Nett: AttributeError"),
+    "no own model": (
+        "--set model=failing_nets:Nett --set hidden=[]",
+        2,
+        "model failing_nets:Nett: AttributeError",
+    ),
     "no such data": ("--set data=mnits", 2, "data must be one of"),
     "no folder": ("--set data=./gone", 1, "no folder gone, which the recipe names as its data"),
     "no column": (
@@ -182,7 +186,7 @@ def test_a_run_that_becomes_nan_stops_names_the_layer_and_keeps_the_last_good_ch
     case: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     forward, words = BROKEN[case]
-    net = ("model=nets:Net", "hidden=[]", f"model_args={{at: 7, forward: {forward}}}")
+    net = ("model=failing_nets:Net", "hidden=[]", f"model_args={{at: 7, forward: {forward}}}")
     arguments = ["mine.yaml", "--out", "run", "--checkpoint-every", "1"]
     arguments += [text for pair in net for text in ("--set", pair)]
     assert words in refused(arguments, capsys, 1)

@@ -39,7 +39,7 @@ class Net(nn.Sequential):
 RECIPE = """
 name: mine
 data: digits
-model: mine:Net
+model: interrupted_net:Net
 weight_decay: 0.01
 epochs: 3
 batch_size: 100  # 12 steps per epoch
@@ -50,7 +50,7 @@ report_every: 5
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    _ = (tmp_path / "mine.py").write_text(MODULE)
+    _ = (tmp_path / "interrupted_net.py").write_text(MODULE)
     _ = (tmp_path / "my recipe.yaml").write_text(RECIPE)
     return tmp_path
 

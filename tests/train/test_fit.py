@@ -285,6 +285,21 @@ def test_predicting_leaves_the_modes_of_all_modules_as_they_were(trained: Traine
     _ = model.eval()
 
 
+def test_compiling_is_asked_for_once_and_trains_the_same_weights(
+    data: Data, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def compiled(model: nn.Module, *, mode: str) -> nn.Module:
+        asked.append(mode)
+        return nn.Sequential(model)  # a module that shares the weights, as torch's is
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    result = fit(replace(TINY, compile=True), data=data)
+    assert asked == ["default"]
+    assert same(result, trained)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_training_on_a_gpu_learns_the_same(data: Data) -> None:
