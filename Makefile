@@ -30,7 +30,7 @@ setup: $(STAMP)
 # torchvision is for the tests only and comes without its dependencies, which would replace torch.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,report,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,tensorboard,report,dev]'
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps torchvision
 	touch $@
 

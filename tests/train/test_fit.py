@@ -23,7 +23,7 @@ from abscise.train import (
     accuracy,
     build_model,
     build_optimizer,
-    facts,
+    facts_of,
     fit,
     load_data,
     load_recipe,
@@ -163,8 +163,17 @@ def test_every_optimizer_takes_a_step_with_its_own_meaning_of_weight_decay(
     _ = nn.init.constant_(model.weight, 1.0)
     model.weight.grad = torch.zeros_like(model.weight)
     _ = build_optimizer(recipe, model).step()
-    # Adam: the decay is all of the gradient, so its size cancels; the others: 1 - 0.1 * 0.5.
-    expected = {"adam": 0.9, "adamw": 0.95, "sgd": 0.95}[optimizer]
+    # The decay is all of the gradient, 0.5. AdamW and SGD: 1 - 0.1 * 0.5. In Adam, Adagrad and
+    # RMSprop (which starts from a hundredth of its square) its size cancels; Adadelta begins with
+    # steps of the root of its eps.
+    expected = {
+        "adam": 0.9,
+        "adamw": 0.95,
+        "sgd": 0.95,
+        "adagrad": 0.9,
+        "rmsprop": 0.0,
+        "adadelta": 1 - 0.1 * (1e-6 / (0.1 * 0.25 + 1e-6)) ** 0.5 * 0.5,
+    }[optimizer]
     assert model.weight.tolist()[0] == pytest.approx([expected, expected], abs=1e-5)
 
 
@@ -191,7 +200,7 @@ def test_a_built_network_has_the_parameters_of_its_description(
 ) -> None:
     model = build_model(recipe)
     assert sum(weight.numel() for weight in model.parameters()) == parameters
-    assert model(torch.zeros(2, *facts(recipe.data).shape)).shape == (2, 10)
+    assert model(torch.zeros(2, *facts_of(recipe).shape)).shape == (2, 10)
 
 
 def test_a_network_of_linear_layers_trains_too(data: Data) -> None:
@@ -274,6 +283,21 @@ def test_predicting_leaves_the_modes_of_all_modules_as_they_were(trained: Traine
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(value, buffers[name]) for name, value in model.named_buffers())
     _ = model.eval()
+
+
+def test_compiling_is_asked_for_once_and_trains_the_same_weights(
+    data: Data, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def compiled(model: nn.Module, *, mode: str) -> nn.Module:
+        asked.append(mode)
+        return nn.Sequential(model)  # a module that shares the weights, as torch's is
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    result = fit(replace(TINY, compile=True), data=data)
+    assert asked == ["default"]
+    assert same(result, trained)
 
 
 @pytest.mark.gpu

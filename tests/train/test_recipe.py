@@ -3,16 +3,21 @@
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from abscise._errors import RecipeError
 from abscise.train import (
+    Data,
     DataName,
     ModelName,
     OptimizerName,
     Recipe,
+    Split,
     build_model,
     control_names,
+    facts_of,
+    fit,
     load_recipe,
     recipe_from,
     recipe_names,
@@ -26,8 +31,37 @@ def test_every_packaged_recipe_can_be_built_and_bears_the_name_of_its_file(name:
     assert next(build_model(recipe).parameters()).requires_grad
 
 
+def small(recipe: Recipe) -> Data:
+    """As many random examples of the recipe's data set as fill two batches of two, and more."""
+    about = facts_of(recipe)
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(20, *about.shape, generator=generator)
+    labels = torch.arange(20) % about.classes
+    parts = zip(inputs.split([16, 2, 2]), labels.split([16, 2, 2]), strict=True)
+    return Data(recipe.data, about.classes, *(Split(x, y) for x, y in parts))
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_packaged_recipe_trains_on_as_few_examples_as_its_limit_says(name: str) -> None:
+    changes = {"limit": 5, "batch_size": 2, "epochs": 1, "report_every": 1}
+    recipe = load_recipe(name, changes)
+    result = fit(recipe, data=small(recipe))
+    assert [progress.step for progress in result.history] == [1, 2]  # 5 examples: two batches
+    assert len(result.data.train) == 5
+    assert result.history[-1].layers
+
+
 def test_the_recipes_that_the_command_promises_are_there() -> None:
-    assert {"digits-adam-l2", "mnist-lenet300-adam-l2"} <= set(recipe_names())
+    assert set(recipe_names()) == {
+        "cifar10-basicnet-adam-l2",
+        "cifar10-resnet20-adam-l2",
+        "cifar10-vgg16-adam-l2",
+        "digits-adam-l2",
+        "fashion-lenet5-adam-l2",
+        "mnist-lenet300-adam-l2",
+        "mnist-lenet5-adam-l2",
+        "pendigits-mlp-adam-l2",
+    }
     assert "adamw" in control_names()
 
 
@@ -59,9 +93,15 @@ BAD: dict[str, tuple[dict[str, object], str]] = {
     "unknown key": ({"learnin_rate": 1}, r"unknown key 'learnin_rate'; did you mean 'learning_r"),
     "unknown key far off": ({"zzz": 1}, r"unknown key 'zzz'; known: name, data"),
     "unknown data": ({"data": "imagenet"}, r"data must be one of digits, .*, got 'imagenet'"),
-    "unknown model": ({"model": "vgg"}, "model must be one of conv, lenet300, mlp"),
-    "unknown optimizer": ({"optimizer": "lion"}, "optimizer must be one of adam, adamw, sgd"),
-    "list as name of data": ({"data": ["digits"]}, "data must be one of"),
+    "unknown model": (
+        {"model": "vgg"},
+        "model must be one of basicnet, conv, lenet300, lenet5, mlp",
+    ),
+    "unknown optimizer": (
+        {"optimizer": "lion"},
+        "optimizer must be one of adadelta, adagrad, adam, adamw",
+    ),
+    "list as name of data": ({"data": ["digits"]}, "data must be a text"),
     "text as epochs": ({"epochs": "many"}, "epochs must be an integer, got 'many'"),
     "fraction as epochs": ({"epochs": 1.5}, "epochs must be an integer, got 1.5"),
     "true as epochs": ({"epochs": True}, "epochs must be an integer, got True"),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser
-from jsonargparse.typing import NonNegativeInt, PositiveFloat
+from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
 Factory = Annotated[str, "Factory of the model, as package.module:function."]
 
@@ -105,7 +105,14 @@ class TrainOptions:
     recipe: Annotated[str, "A recipe's YAML file, or the name of a built-in one."]
     control: Annotated[str | None, "Apply a control's changes to the recipe, e.g. adamw."] = None
     set: Annotated[tuple[str, ...], "Change one setting, e.g. seed=1. Repeatable."] = ()
-    out: Annotated[Path | None, "Folder to save the compacted model to."] = None
+    out: Annotated[
+        Path | None, "Folder to save the compacted model to; beside it, FOLDER.training."
+    ] = None
+    resume: Annotated[bool, "Go on with the interrupted run in OUT.training."] = False
+    checkpoint_every: Annotated[
+        PositiveInt | None, "Steps between two checkpoints (default: about every 30 seconds)."
+    ] = None
+    log: Annotated[Path | None, "Folder to log to, for TensorBoard and as CSV."] = None
     record: Annotated[Path | None, "Append the run's figures to this .jsonl file."] = None
     data_root: Annotated[
         Path | None, "Folder of the data sets (default: $ABSCISE_DATA, then the hub)."

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 from rich.console import Console
@@ -13,17 +14,20 @@ import abscise
 from abscise._inputs import Inputs
 from abscise.cli._options import DemoOptions, TrainOptions
 from abscise.cli._removal import keep, prove, snap
+from abscise.cli._run_folder import check_record, finish_run, open_run, resuming
 from abscise.cli._training_view import TrainingView
 from abscise.cli._usage import UsageError
 from abscise.compaction import Compaction
 from abscise.report import Predictions, Report, inspection_view, report_view, summary_of
 from abscise.train import (
+    Interrupted,
     Recipe,
     Split,
     Trained,
+    data_for,
     fit,
-    load_data,
     load_recipe,
+    make_loggers,
     predict,
     record_run,
     run_of,
@@ -39,7 +43,8 @@ def run_demo(options: DemoOptions, console: Console) -> bool:
     """Train on scikit-learn's digits, remove what died, prove it, save it."""
     recipe = load_recipe(DEMO_RECIPE, {"seed": options.seed}, control=options.control)
     console.print(f"abscise demo: recipe {recipe.name}, seed {recipe.seed}")
-    _, _, compaction = _train_and_remove(recipe, None, console)
+    trained = _train(recipe, None, console)
+    _, compaction = _remove(trained, console)
     proven = keep(compaction, options.out, console)
     if proven:
         _show_loading(DEMO_RECIPE, {}, options.out, console)
@@ -49,10 +54,21 @@ def run_demo(options: DemoOptions, console: Console) -> bool:
 def run_train(options: TrainOptions, console: Console) -> bool:
     """Train a recipe, remove what died, prove it; save it and record the run where asked to."""
     recipe = load_recipe(options.recipe, settings(options.set), control=options.control)
+    check_record(options.record)
+    checkpoints = open_run(options)
     console.print(f"abscise train: recipe {recipe.name}, seed {recipe.seed}")
-    trained, report, compaction = _train_and_remove(recipe, options.data_root, console)
+    loggers = [] if options.log is None else make_loggers(options.log, recipe.name)
+    try:
+        trained = _train(
+            recipe, options.data_root, console, checkpoints=checkpoints, loggers=loggers
+        )
+    except Interrupted as stopped:
+        console.print(f"{stopped}; go on with:\n    {resuming(options)}", soft_wrap=True)
+        raise
+    report, compaction = _remove(trained, console)
     proven = keep(compaction, options.out, console)
     if proven and options.out is not None:
+        finish_run(checkpoints)
         _show_loading(options.recipe, settings(options.set), options.out, console)
     if options.record is not None:
         _record(options.record, trained, report, options.out if proven else None)
@@ -81,14 +97,20 @@ def settings(pairs: tuple[str, ...]) -> dict[str, object]:
     return found
 
 
-def _train_and_remove(
-    recipe: Recipe, data_root: Path | None, console: Console
-) -> tuple[Trained, Report, Compaction]:
-    """Train, then inspect, snap, compact, verify and measure; print each step's result."""
-    data = load_data(recipe.data, data_root)
+def _train(recipe: Recipe, data_root: Path | None, console: Console, **how: Any) -> Trained:
+    """Train, showing how far it is."""
+    data = data_for(recipe, data_root)
     with TrainingView(console) as view:
-        trained = fit(recipe, data=data, observer=view.show)
+        trained = fit(recipe, data=data, observer=view.show, **how)
+    if trained.resumed_at:
+        console.print(f"resumed after step {trained.resumed_at:,}")
     console.print(f"trained in {trained.wall_s:.0f} s")
+    return trained
+
+
+def _remove(trained: Trained, console: Console) -> tuple[Report, Compaction]:
+    """Inspect, snap, compact, verify and measure; print each step's result."""
+    data = trained.data
     dense = trained.model.cpu()
     # The test set decides nothing: it only says, at the end, what both models predict.
     timed = Inputs((data.train.inputs[:TIMED_SAMPLES],))
@@ -106,7 +128,7 @@ def _train_and_remove(
         predictions=_predictions(dense, compaction.model, data.test),
     )
     console.print(report_view(report))
-    return trained, report, compaction
+    return report, compaction
 
 
 def _predictions(dense: nn.Module, compacted: nn.Module, test: Split) -> Predictions:

@@ -5,7 +5,7 @@ original class, `read_checkpoint` reads other people's weights. Whatever is read
 field: a truncated, edited or hostile file gives one line of `StoreError` or `PlanError`.
 """
 
-from abscise.store._atomic import write_bytes_atomically, write_json_atomically
+from abscise.store._atomic import refuse_foreign, write_bytes_atomically, write_json_atomically
 from abscise.store._checkpoint import read_checkpoint
 from abscise.store._folder import (
     existing_folder,
@@ -26,6 +26,7 @@ __all__ = [
     "read_checkpoint",
     "read_json",
     "read_plan",
+    "refuse_foreign",
     "save",
     "write_bytes_atomically",
     "write_json_atomically",

@@ -72,7 +72,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
         message = f"cannot save to {folder}: name a folder in it"
         raise StoreError(message)
     recover(folder)
-    _refuse_foreign(folder)
+    refuse_foreign(folder)
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
     with _one_line(f"cannot save to {folder}"):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +119,12 @@ def _swap(temporary: Path, folder: Path) -> None:
     shutil.rmtree(backup, ignore_errors=True)  # what stays is removed by the next `recover`
 
 
-def _refuse_foreign(folder: Path) -> None:
+def refuse_foreign(folder: Path) -> None:
+    """Refuse a folder that `write_folder` would not replace.
+
+    Raises:
+        StoreError: It is a file, or holds files of others.
+    """
     if not folder.exists():
         return
     if not folder.is_dir():

@@ -11,42 +11,66 @@ The loop, `fit`, is written to be read and copied: nothing in it knows about spa
 L2 term in the gradient makes units die; the control, AdamW with the same number, does not.
 """
 
+from abscise.train._build import build_model
 from abscise.train._data import Data, Split, load_data, stratified_split
 from abscise.train._datasets import DataFacts, DataName, facts
 from abscise.train._evaluate import accuracy, predict
-from abscise.train._fit import Trained, build_model, build_optimizer, fit
-from abscise.train._models import MLP, ConvNet, LeNet300
+from abscise.train._fabric import make_loggers
+from abscise.train._fit import Trained, fit
+from abscise.train._interrupt import Interrupted
+from abscise.train._keeper import Checkpoints
+from abscise.train._models import MLP, ConvNet, LeNet5, LeNet300
+from abscise.train._names import Augment, ModelName, OptimizerName, Precision, Schedule
+from abscise.train._optimizers import build_optimizer
+from abscise.train._parts import Attach, Attachment
 from abscise.train._progress import DYING, Dying, Observer, Progress, dying_units
-from abscise.train._recipe import ModelName, OptimizerName, Recipe
+from abscise.train._recipe import Recipe
+from abscise.train._recipe_data import data_for, facts_of
 from abscise.train._recipe_files import control_names, load_recipe, recipe_from, recipe_names
 from abscise.train._record import Run, record_run, run_of
+from abscise.train._resnet import ResNet
+from abscise.train._vgg import VGG, BasicNet
 
 __all__ = [
     "DYING",
     "MLP",
+    "VGG",
+    "Attach",
+    "Attachment",
+    "Augment",
+    "BasicNet",
+    "Checkpoints",
     "ConvNet",
     "Data",
     "DataFacts",
     "DataName",
     "Dying",
+    "Interrupted",
+    "LeNet5",
     "LeNet300",
     "ModelName",
     "Observer",
     "OptimizerName",
+    "Precision",
     "Progress",
     "Recipe",
+    "ResNet",
     "Run",
+    "Schedule",
     "Split",
     "Trained",
     "accuracy",
     "build_model",
     "build_optimizer",
     "control_names",
+    "data_for",
     "dying_units",
     "facts",
+    "facts_of",
     "fit",
     "load_data",
     "load_recipe",
+    "make_loggers",
     "predict",
     "recipe_from",
     "recipe_names",

@@ -40,7 +40,7 @@ class Data:
     Inputs are standardised by mean and deviation of the training part, per channel or feature.
     """
 
-    name: DataName
+    name: str
     classes: int
     train: Split
     validation: Split
@@ -65,13 +65,17 @@ def load_data(name: DataName | str, root: Path | None = None) -> Data:
         MissingExtraError: scikit-learn or `datasets` is not installed.
     """
     known = _data_name(name)
-    about = facts(known)
-    if known is DataName.DIGITS:
-        learned, tested = _digits(about)
-    else:
-        learned, tested = load_hub(about, root)
+    return load_described(known, facts(known), root)
+
+
+def load_described(name: str, about: DataFacts, root: Path | None = None) -> Data:
+    """The data set that `about` describes, read whole; see `load_data`.
+
+    Where `about` holds out nothing for validation, a tenth of the training examples is held out.
+    """
+    learned, tested = _digits(about) if name == DataName.DIGITS else load_hub(about, root)
     inputs, labels = learned
-    kept, held = stratified_split(labels, about.validation)
+    kept, held = stratified_split(labels, _held_out(about, len(labels)))
     axes = (0, *range(2, inputs.ndim))  # all but the channels, or the features
     mean = inputs[kept].mean(axis=axes, keepdims=True, dtype=np.float64)
     deviation = inputs[kept].std(axis=axes, keepdims=True, dtype=np.float64)
@@ -82,7 +86,7 @@ def load_data(name: DataName | str, root: Path | None = None) -> Data:
         return Split(torch.from_numpy(scaled), torch.from_numpy(targets))
 
     return Data(
-        known,
+        name,
         about.classes,
         split(inputs[kept], labels[kept]),
         split(inputs[held], labels[held]),
@@ -121,6 +125,17 @@ def _digits(about: DataFacts) -> tuple[Arrays, Arrays]:
     labels = targets.astype(np.int64)
     rest, test = stratified_split(labels, DIGITS_TEST)
     return (scaled[rest], labels[rest]), (scaled[test], labels[test])
+
+
+def _held_out(about: DataFacts, examples: int) -> int:
+    wanted = about.validation or examples // 10
+    if not 0 < wanted < examples:
+        message = (
+            f"{about.repository or 'digits'}: {wanted} of {examples} training examples cannot be "
+            f"held out for validation: choose 1..{examples - 1}"
+        )
+        raise DataError(message)
+    return wanted
 
 
 def _data_name(name: DataName | str) -> DataName:

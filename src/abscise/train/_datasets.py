@@ -13,6 +13,7 @@ class DataName(StrEnum):
     FASHION_MNIST = "fashion_mnist"
     PENDIGITS = "pendigits"
     CIFAR10 = "cifar10"
+    CIFAR100 = "cifar100"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +26,11 @@ class DataFacts:
         validation: Training examples that are held out, to choose by.
         repository: On the Hugging Face hub, and the folder below the data root; empty for digits,
             which come with scikit-learn.
-        columns: Of the inputs: one with images, or one per feature.
+        columns: Of the inputs: one with images, or one per feature. Empty: the column image, or
+            every column but the label.
         scale: Inputs are divided by it before they are standardised.
+        label: Column of the labels.
+        local: Whether `repository` is a folder by itself, wherever the data root is.
     """
 
     shape: tuple[int, ...]
@@ -35,6 +39,8 @@ class DataFacts:
     repository: str
     columns: tuple[str, ...]
     scale: float = 255.0
+    label: str = "label"
+    local: bool = False
 
     @property
     def images(self) -> bool:
@@ -45,6 +51,11 @@ class DataFacts:
 def facts(name: DataName) -> DataFacts:
     """What is known about the data set `name` before it is read."""
     return _FACTS[name]
+
+
+def is_known(name: str) -> bool:
+    """Whether `name` is a data set that `load_data` knows."""
+    return name in set(DataName)
 
 
 _FACTS = MappingProxyType(
@@ -58,5 +69,8 @@ _FACTS = MappingProxyType(
             (16,), 10, 750, "uci/pendigits", tuple(f"f{n:02d}" for n in range(16)), 100.0
         ),
         DataName.CIFAR10: DataFacts((3, 32, 32), 10, 5000, "uoft-cs/cifar10", ("img",)),
+        DataName.CIFAR100: DataFacts(
+            (3, 32, 32), 100, 5000, "uoft-cs/cifar100", ("img",), label="fine_label"
+        ),
     }
 )

@@ -5,22 +5,37 @@ die; compaction then only takes away what is dead.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import cross_entropy
 
-from abscise._errors import DataError
-from abscise.train._data import Data, Split, load_data
-from abscise.train._datasets import facts
+from abscise.train._augment import augmented
+from abscise.train._build import build_model
+from abscise.train._course import Course, epoch_of
+from abscise.train._data import Data
 from abscise.train._evaluate import accuracy
-from abscise.train._models import MLP, ConvNet, LeNet300
-from abscise.train._non_finite import non_finite_error
+from abscise.train._fabric import log, make_fabric
+from abscise.train._fitting import check_fit
+from abscise.train._interrupt import Interrupted, interruptible
+from abscise.train._keeper import Checkpoints, Keeper
+from abscise.train._non_finite import check_weights, non_finite_error
+from abscise.train._optimizers import build_optimizer
+from abscise.train._parts import Attach, Attachment, Parts, attach_all, watchers
 from abscise.train._progress import Observer, Progress, dying_units
 from abscise.train._randomness import seeded
-from abscise.train._recipe import ModelName, OptimizerName, Recipe
+from abscise.train._recipe import Recipe
+from abscise.train._recipe_data import data_for, limited
+from abscise.train._schedule import rate_at
+
+if TYPE_CHECKING:
+    from lightning_fabric.loggers.logger import Logger
+
+LOOK_EVERY = 50  # steps between two looks at the loss, where looking makes the device wait
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,7 +48,9 @@ class Trained:
         test_accuracy: Of `model`, in [0, 1]; the only figure for which the test set was read.
         history: What the observer saw, in order.
         data: What it was trained and tested on, on the CPU.
-        wall_s: Seconds for the steps and their reports, without reading the data.
+        wall_s: Seconds for the steps, their reports and checkpoints, without reading the data; of
+            a resumed run, with those before.
+        resumed_at: Steps that an earlier process had done.
     """
 
     recipe: Recipe
@@ -42,112 +59,132 @@ class Trained:
     history: tuple[Progress, ...]
     data: Data
     wall_s: float
+    resumed_at: int = 0
 
 
-def fit(recipe: Recipe, *, data: Data | None = None, observer: Observer | None = None) -> Trained:
+def fit(  # noqa: C901, PLR0912, PLR0915 - one function, so that the order of things can be read
+    recipe: Recipe,
+    *,
+    data: Data | None = None,
+    observer: Observer | None = None,
+    checkpoints: Checkpoints | None = None,
+    attachments: Sequence[Attachment | Attach] = (),
+    loggers: Sequence["Logger"] = (),
+) -> Trained:
     """Train the recipe's network. The caller's random state is left as it was.
+
+    With `checkpoints` the run can be interrupted at any moment and resumed; on a CPU, with the same
+    number of threads, a resumed run equals an uninterrupted one bit for bit.
 
     Args:
         recipe: What to do.
         data: From `load_data`; None loads the recipe's set.
         observer: Is called with a `Progress` every `report_every` steps and after the last.
+        checkpoints: Where to keep the run; Ctrl-C or SIGTERM then ends it after its batch.
+        attachments: What works beside the loop, or functions that make it from the network and its
+            optimizer.
+        loggers: Of lightning-fabric; get the figures of every report.
 
     Raises:
         DataError: The data is missing, does not fit the model, or is smaller than one batch.
         ModelError: The loss became NaN or infinite; the text names the first layer concerned.
+        StoreError: The checkpoint cannot be written, or does not belong to this run.
+        Interrupted: The run was asked to stop, and saved a checkpoint.
     """
-    data = load_data(recipe.data) if data is None else data
-    _check_fit(recipe, data)
-    device = torch.device(recipe.device)
-    with seeded(recipe.seed):
-        model = build_model(recipe).to(device)
+    data = limited(data_for(recipe) if data is None else data, recipe.limit)
+    check_fit(recipe, data)
+    fabric = make_fabric(recipe, loggers)
+    device = fabric.device
+    with seeded(recipe.seed), ExitStack() as stack:
+        model = build_model(recipe).to(device).train()
         optimizer = build_optimizer(recipe, model)
+        attached = attach_all(attachments, model, optimizer, stack)
+        observe = watchers(attached)
+        forward, stepper = fabric.setup(_compiled(model, recipe), optimizer)
+        generator = torch.Generator(device).manual_seed(recipe.seed)
         # Small data lives on the device as one tensor: no workers, no copies.
         train, validation = data.train.to(device), data.validation.to(device)
-        steps = recipe.epochs * (len(train) // recipe.batch_size)
-        drops = {round(steps * share) for share in recipe.drops}
-        history: list[Progress] = []
-        started = time.perf_counter()
-        for step, (inputs, labels) in enumerate(_batches(train, recipe), start=1):
+        size = recipe.batch_size
+        per_epoch = len(train) // size  # the rest that fills no batch waits for the next epoch
+        steps = recipe.epochs * per_epoch
+        course = Course.start(device)
+        parts = Parts(model, optimizer, fabric.strategy.precision, generator, attached)
+        keeper = None if checkpoints is None else Keeper(checkpoints, recipe, data.train, steps)
+        if keeper is not None:
+            course = keeper.begin(parts, course)
+        resumed_at = course.step
+        interrupt = stack.enter_context(interruptible(active=keeper is not None))
+        started = time.perf_counter() - course.elapsed_s
+        while course.step < steps:
+            place = course.step % per_epoch
+            if place == 0:  # a new epoch: a new order, drawn on the CPU, the same for any device
+                course.order = torch.randperm(len(train)).to(device)
+                course.loss_sum.zero_()
+            chosen = course.order[place * size : (place + 1) * size]
+            inputs = augmented(train.inputs[chosen], recipe.augment, generator)
+            labels = train.labels[chosen]
+            course.step += 1
             # Large steps first; small ones at the end let go what only noise keeps from zero.
-            if step in drops:
-                for group in optimizer.param_groups:
-                    group["lr"] *= recipe.drop_factor
-            loss = cross_entropy(model(inputs), labels)
-            # Before the update: afterwards every weight is NaN and nobody knows where it began.
-            if not torch.isfinite(loss):
-                raise non_finite_error(model, inputs, step)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            if step % recipe.report_every == 0 or step == steps:
-                rate = float(optimizer.param_groups[0]["lr"])
-                chosen_by = accuracy(model, validation)
-                layers = dying_units(model)
-                history.append(Progress(step, steps, loss.item(), chosen_by, rate, layers))
-                if observer is not None:
-                    observer(history[-1])
+            rate = rate_at(recipe, course.step, steps)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            stepper.zero_grad()
+            loss = torch.zeros((), device=device)
+            parted = zip(*(it.chunk(recipe.accumulate) for it in (inputs, labels)), strict=True)
+            for some, of_them in parted:
+                logits = forward(some)
+                for look in observe:
+                    _ = look(logits, of_them)
+                share = cross_entropy(logits, of_them) / recipe.accumulate
+                fabric.backward(share)
+                loss += share.detach()
+            course.loss_sum += loss
+            last = course.step == steps
+            report = last or course.step % recipe.report_every == 0
+            epoch_ends = keeper is not None and course.step % per_epoch == 0
+            stop = interrupt.asked
+            save = keeper is not None and (last or stop or keeper.due(course.step))
+            look_now = device.type == "cpu" or course.step % LOOK_EVERY == 0
+            # Before the update: afterwards every weight is NaN and nobody knows where it began. On
+            # a GPU not at every step, but never past a report or a checkpoint.
+            if (look_now or report or save or epoch_ends) and not course.loss_sum.isfinite():
+                raise non_finite_error(model, inputs, course.step)
+            if recipe.clip:
+                fabric.clip_gradients(forward, stepper, max_norm=recipe.clip)
+            stepper.step()
+            if save or last:  # a gradient can be NaN where the loss is not
+                check_weights(model, course.step)
+            wall_s = time.perf_counter() - started
+            if report or epoch_ends:
+                epoch = -(-course.step // per_epoch)
+                chosen_by, layers = accuracy(model, validation), dying_units(model)
+                seen = (course.step, steps, loss.item(), chosen_by, rate, layers, epoch)
+                progress = Progress(*seen, recipe.epochs)
+                if keeper is not None and epoch_ends:
+                    mean = course.loss_sum.item() / per_epoch
+                    course.epochs.append(epoch_of(progress, mean, wall_s))
+                    keeper.write_epoch(course.epochs[-1])
+                if report:
+                    course.history.append(progress)
+                    log(fabric, progress)
+                    if observer is not None:
+                        observer(progress)
+            if keeper is not None and save:
+                keeper.save(parts, course, wall_s)
+            if keeper is not None and stop:
+                raise Interrupted(keeper.folder, course.step, steps)
         wall_s = time.perf_counter() - started
         # Nothing above has touched the test set; nothing below changes the model.
         test_accuracy = accuracy(model, data.test.to(device))
-    return Trained(recipe, model.eval(), test_accuracy, tuple(history), data, wall_s)
+    history = tuple(course.history)
+    return Trained(recipe, model.eval(), test_accuracy, history, data, wall_s, resumed_at)
 
 
-def build_model(recipe: Recipe) -> nn.Module:
-    """The recipe's network with fresh weights, on the CPU."""
-    about = facts(recipe.data)
-    match recipe.model:
-        case ModelName.CONV:
-            channels, side = about.shape[0], about.shape[-1]
-            return ConvNet(
-                recipe.widths, recipe.hidden[0], channels=channels, side=side, classes=about.classes
-            )
-        case ModelName.MLP:
-            return MLP(torch.Size(about.shape).numel(), recipe.hidden, about.classes)
-        case ModelName.LENET300:
-            return LeNet300()
-
-
-def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
-    """The recipe's optimizer over all parameters, biases and norms included."""
-    weights = list(model.parameters())
-    rate, decay = recipe.learning_rate, recipe.weight_decay
-    # The fused kernels are the fast ones for small networks, where launching is what costs.
-    fused = torch.device(recipe.device).type in {"cpu", "cuda"}
-    match recipe.optimizer:
-        case OptimizerName.ADAM:
-            return torch.optim.Adam(weights, rate, recipe.betas, weight_decay=decay, fused=fused)
-        case OptimizerName.ADAMW:
-            return torch.optim.AdamW(weights, rate, recipe.betas, weight_decay=decay, fused=fused)
-        case OptimizerName.SGD:
-            return torch.optim.SGD(
-                weights, rate, momentum=recipe.momentum, weight_decay=decay, fused=fused
-            )
-
-
-def _batches(train: Split, recipe: Recipe) -> Iterator[tuple[Tensor, Tensor]]:
-    """Every epoch in a new order; the rest that fills no batch waits for the next epoch."""
-    size, device = recipe.batch_size, train.labels.device
-    for _ in range(recipe.epochs):
-        order = torch.randperm(len(train)).to(device)  # drawn on the CPU: the same on any device
-        for start in range(0, len(train) - size + 1, size):
-            chosen = order[start : start + size]
-            yield train.inputs[chosen], train.labels[chosen]
-
-
-def _check_fit(recipe: Recipe, data: Data) -> None:
-    """The data is the recipe's, and enough for one batch."""
-    where = f"recipe {recipe.name}"
-    if data.name != recipe.data:
-        message = f"{where}: wants the data set {recipe.data}, got {data.name}"
-        raise DataError(message)
-    shape = facts(recipe.data).shape
-    if recipe.model is ModelName.LENET300 and torch.Size(shape).numel() != 784:
-        message = f"{where}: lenet300 reads 28x28 images, {recipe.data} has {list(shape)}: use mlp"
-        raise DataError(message)
-    if recipe.model is ModelName.CONV and (len(shape) != 3 or shape[-1] % 4):
-        message = f"{where}: conv reads images of side 4n, {recipe.data} has {list(shape)}: use mlp"
-        raise DataError(message)
-    if len(data.train) < recipe.batch_size:
-        message = f"{where}: batch_size {recipe.batch_size} exceeds the {len(data.train)} examples"
-        raise DataError(message)
+def _compiled(model: nn.Module, recipe: Recipe) -> nn.Module:
+    """The forward of `model` as compiled code where the recipe says so; the weights are shared."""
+    if not recipe.compile:
+        return model
+    captured = torch.device(recipe.device).type == "cuda"
+    # What torch calls a function here is a module that shares the weights.
+    mode = "reduce-overhead" if captured else "default"
+    return cast("nn.Module", torch.compile(model, mode=mode))

@@ -14,8 +14,6 @@ from abscise.train._datasets import DataFacts
 from abscise.train._extra import import_extra
 
 DATA_ROOT_VARIABLE = "ABSCISE_DATA"
-LABEL = "label"
-
 Arrays = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Inputs `(examples, *shape)`, not yet standardised, and labels `(examples,)`."""
 
@@ -33,12 +31,15 @@ def load_hub(facts: DataFacts, root: Path | None) -> tuple[Arrays, Arrays]:
         MissingExtraError: `datasets` is not installed.
     """
     datasets = import_extra("datasets", f"the data set {facts.repository}")
-    source = _source(facts.repository, root)
+    source = _local(facts) if facts.local else _source(facts.repository, root)
     with _no_progress_bars(datasets):
         found = _open(datasets, source)
         missing = [split for split in ("train", "test") if split not in found]
         if missing:
-            message = f"{source}: no split {missing[0]!r}, it has {sorted(found)}"
+            message = (
+                f"{source}: no split {missing[0]!r}, it has {sorted(found)}; files or folders "
+                "named train and test make splits"
+            )
             raise DataError(message)
         learned = _arrays(found["train"], facts, f"{source}, split train")
         return learned, _arrays(found["test"], facts, f"{source}, split test")
@@ -55,6 +56,14 @@ def _source(repository: str, root: Path | None) -> str:
             f"no folder {folder}: --data-root or {DATA_ROOT_VARIABLE} must name the folder that "
             f"holds {repository}; leave both out to use the Hugging Face hub"
         )
+        raise DataError(message)
+    return str(folder)
+
+
+def _local(facts: DataFacts) -> str:
+    folder = Path(facts.repository).expanduser()
+    if not folder.is_dir():
+        message = f"no folder {folder}, which the recipe names as its data"
         raise DataError(message)
     return str(folder)
 
@@ -85,12 +94,13 @@ def _open(datasets: Any, source: str) -> Any:
 
 
 def _arrays(split: Any, facts: DataFacts, where: str) -> Arrays:
-    missing = [name for name in (*facts.columns, LABEL) if name not in split.column_names]
+    names = _columns(split.column_names, facts)
+    missing = [name for name in (*names, facts.label) if name not in split.column_names]
     if missing:
         message = f"{where}: no column {missing[0]!r}, it has {split.column_names}"
         raise DataError(message)
     columns = split.with_format("numpy")
-    labels = np.asarray(columns[LABEL][:])
+    labels = np.asarray(columns[facts.label][:])
     if labels.dtype.kind not in "iu" or labels.size == 0:
         message = f"{where}: labels must be integers, at least one, got {labels.dtype}"
         raise DataError(message)
@@ -99,18 +109,38 @@ def _arrays(split: Any, facts: DataFacts, where: str) -> Arrays:
         message = f"{where}: labels must be in 0..{facts.classes - 1}, got {low}..{high}"
         raise DataError(message)
     if facts.images:
-        inputs = _images(columns[facts.columns[0]][:])
+        inputs = _images(columns[names[0]][:])
     else:
-        inputs = np.stack([np.asarray(columns[name][:]) for name in facts.columns], axis=1)
+        inputs = np.stack([np.asarray(columns[name][:]) for name in names], axis=1)
     if inputs.shape[1:] != facts.shape or inputs.dtype.kind not in "iuf":
-        expected, got = list(facts.shape), f"{list(inputs.shape[1:])} of {inputs.dtype}"
+        expected, got = list(facts.shape), _found(inputs)
         message = f"{where}: every example must have the shape {expected}, got {got}"
         raise DataError(message)
     return inputs.astype(np.float32) / np.float32(facts.scale), labels.astype(np.int64)
 
 
+def _columns(present: list[str], facts: DataFacts) -> tuple[str, ...]:
+    """The columns of the inputs: as given, or image, or all but the label."""
+    if facts.columns:
+        return facts.columns
+    return ("image",) if facts.images else tuple(name for name in present if name != facts.label)
+
+
+def _found(inputs: NDArray[Any]) -> str:
+    """The shape of the examples in words; several, where they differ."""
+    if inputs.dtype != object:
+        return f"{list(inputs.shape[1:])} of {inputs.dtype}"
+    sizes = sorted({np.asarray(image).shape for image in inputs.flat})
+    shown = ", ".join("x".join(str(side) for side in size) for size in sizes[:3])
+    return f"images of different sizes ({shown}{', ...' if len(sizes) > 3 else ''})"
+
+
 def _images(decoded: Any) -> NDArray[Any]:
     """Decoded images as `(images, channels, height, width)`; an object array if sizes differ."""
+    if len({np.asarray(image).shape for image in decoded}) > 1:
+        ragged = np.empty(len(decoded), dtype=object)
+        ragged[:] = list(decoded)
+        return ragged
     images = np.asarray(decoded)
     if images.ndim == 3:  # grey: no channel axis
         return images[:, None]

@@ -1,6 +1,5 @@
 """Where a NaN or an infinity began: an error that names the first layer concerned."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -18,6 +17,22 @@ def non_finite_error(model: nn.Module, inputs: Tensor, step: int) -> ModelError:
     )
 
 
+def check_weights(model: nn.Module, step: int) -> None:
+    """Refuse weights that the update of `step` made NaN or infinite, though the loss was finite.
+
+    Raises:
+        ModelError: It names the first layer concerned.
+    """
+    for name, module in model.named_modules():
+        bad = _non_finite_state(module)
+        if bad is not None:
+            message = (
+                f"step {step} made the {bad} of layer {name or 'model'} NaN or infinite, though "
+                "its loss is finite; lower the learning rate, or clip the gradient"
+            )
+            raise ModelError(message)
+
+
 def first_non_finite(model: nn.Module, inputs: Tensor) -> str:
     """What is not finite first, in the order in which the model runs its layers."""
     if not bool(torch.isfinite(inputs).all()):
@@ -25,9 +40,9 @@ def first_non_finite(model: nn.Module, inputs: Tensor) -> str:
     found: list[str] = []
 
     def look(name: str, module: nn.Module, output: Any) -> None:
-        bad = [kind for kind, tensor in _state(module) if not bool(torch.isfinite(tensor).all())]
-        if bad:
-            found.append(f"layer {name} has NaN or infinite values in its {bad[0]}")
+        bad = _non_finite_state(module)
+        if bad is not None:
+            found.append(f"layer {name} has NaN or infinite values in its {bad}")
         elif isinstance(output, Tensor) and not bool(torch.isfinite(output).all()):
             found.append(f"layer {name} gives NaN or infinite outputs")
 
@@ -45,6 +60,10 @@ def first_non_finite(model: nn.Module, inputs: Tensor) -> str:
     return found[0] if found else "every layer is finite, so the loss itself overflows"
 
 
-def _state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from module.named_parameters(recurse=False)
+def _non_finite_state(module: nn.Module) -> str | None:
+    """The first of the module's own parameters that is not finite."""
     # Running averages are only kept, not used, while training: the outputs tell the rest.
+    for name, parameter in module.named_parameters(recurse=False):
+        if not bool(torch.isfinite(parameter).all()):
+            return name
+    return None

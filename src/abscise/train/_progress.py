@@ -29,6 +29,8 @@ class Progress:
         accuracy: On the validation part, in [0, 1].
         learning_rate: Of the last step.
         layers: Name of the layer -> its units, see `dying_units`.
+        epoch: The epoch of the last step, from 1.
+        epochs: Epochs of the whole run.
     """
 
     step: int
@@ -37,6 +39,8 @@ class Progress:
     accuracy: float
     learning_rate: float
     layers: Mapping[str, Dying]
+    epoch: int = 0
+    epochs: int = 0
 
 
 Observer = Callable[[Progress], None]

@@ -1,8 +1,9 @@
 """Training seeds every random generator; the caller gets theirs back as they were."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,3 +32,27 @@ def seeded(seed: int) -> Iterator[None]:
         cudnn.benchmark, cudnn.deterministic = flags
         random.setstate(python_state)
         np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+def random_state() -> dict[str, object]:
+    """The state of every global generator, as tensors, numbers and texts."""
+    numpy: Any = np.random.get_state()  # noqa: NPY002
+    name, key, position, has_gauss, gauss = numpy
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": cuda,
+        "numpy": (name, torch.from_numpy(key.astype(np.int64)), position, has_gauss, gauss),
+        "python": random.getstate(),
+    }
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Go on from what `random_state` gave, on as many CUDA devices as there were."""
+    torch.set_rng_state(state["torch"])
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])
+    name, key, position, has_gauss, gauss = state["numpy"]
+    words = key.numpy().astype(np.uint32)
+    np.random.set_state((name, words, position, has_gauss, gauss))  # noqa: NPY002
+    random.setstate(state["python"])

@@ -72,7 +72,9 @@ def recipe_from(values: Mapping[str, object]) -> Recipe:
             message = f"{where}: unknown key {key!r}; {hint}"
             raise RecipeError(message)
     missing = [
-        key for key, field in known.items() if field.default is MISSING and key not in values
+        key
+        for key, field in known.items()
+        if field.default is field.default_factory is MISSING and key not in values
     ]
     if missing:
         message = f"{where}: the key {missing[0]!r} is missing"
@@ -122,9 +124,11 @@ def _parse(content: bytes, where: str) -> dict[str, object]:
 
 
 def _typed(value: object, wanted: Any, where: str) -> Any:
-    """`value` as the type `wanted`: text, int, float, an enum's member or a tuple of numbers."""
+    """`value` as `wanted`: text, number, flag, an enum's member, a tuple or keyword arguments."""
     if get_origin(wanted) is tuple:
         return _typed_tuple(value, get_args(wanted), where)
+    if get_origin(wanted) is Mapping:
+        return _typed_arguments(value, where)
     if isinstance(wanted, type) and issubclass(wanted, StrEnum):
         names = [member.value for member in wanted]
         if value not in names:
@@ -135,7 +139,7 @@ def _typed(value: object, wanted: Any, where: str) -> Any:
     if wanted is float and isinstance(value, str):
         number = _float(value)  # YAML 1.1 reads 1e-3, without a dot, as text
     accepted = (int, float) if wanted is float else wanted
-    if not isinstance(number, accepted) or isinstance(number, bool):
+    if not isinstance(number, accepted) or (isinstance(number, bool) and wanted is not bool):
         message = f"{where} must be {_article(wanted)}, got {value!r}"
         raise RecipeError(message)
     return wanted(number)
@@ -145,9 +149,17 @@ def _typed_tuple(value: object, kinds: tuple[Any, ...], where: str) -> tuple[Any
     length = None if kinds[-1] is Ellipsis else len(kinds)
     if not isinstance(value, list | tuple) or (length is not None and len(value) != length):
         count = "" if length is None else f"{length} "
-        message = f"{where} must be a list of {count}numbers, got {value!r}"
+        items = "texts" if kinds[0] is str else "numbers"
+        message = f"{where} must be a list of {count}{items}, got {value!r}"
         raise RecipeError(message)
     return tuple(_typed(item, kinds[0], f"{where}[{index}]") for index, item in enumerate(value))
+
+
+def _typed_arguments(value: object, where: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        message = f"{where} must be a mapping of names to values, got {value!r}"
+        raise RecipeError(message)
+    return dict(value)
 
 
 def _float(text: str) -> float | str:
@@ -158,4 +170,4 @@ def _float(text: str) -> float | str:
 
 
 def _article(wanted: type) -> str:
-    return {str: "a text", int: "an integer", float: "a number"}[wanted]
+    return {str: "a text", int: "an integer", float: "a number", bool: "true or false"}[wanted]

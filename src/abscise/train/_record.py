@@ -3,7 +3,6 @@
 import importlib.metadata
 import json
 import math
-import os
 import platform
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ import torch
 
 from abscise._errors import StoreError
 from abscise.train._fit import Trained
+from abscise.train._lines import append_line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,7 @@ def run_of(trained: Trained, experiment: str) -> Run:
     return Run(
         experiment=experiment,
         method=f"{recipe.optimizer}, weight_decay {recipe.weight_decay:g}",
-        dataset=recipe.data.value,
+        dataset=str(recipe.data),
         network=type(trained.model).__name__,
         seed=recipe.seed,
         recipe=recipe.as_dict(),
@@ -97,12 +97,7 @@ def record_run(path: Path, run: Run) -> None:
     content = {key: _plain(value, key) for key, value in asdict(run).items()}
     content |= {"compression": run.compression, "versions": versions(), "commit": commit()}
     line = (json.dumps(content, sort_keys=True, allow_nan=False) + "\n").encode()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _append(path, line)
-    except OSError as problem:
-        message = f"cannot append to {path}: {problem.strerror or problem}"
-        raise StoreError(message) from problem
+    append_line(path, line)
 
 
 def run_fields() -> tuple[str, ...]:
@@ -156,15 +151,3 @@ def _plain(value: object, key: str) -> object:
         message = f"a recorded run's {key} must be finite, got {value}"
         raise StoreError(message)
     return value
-
-
-def _append(path: Path, line: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        before = os.fstat(descriptor).st_size
-        if os.write(descriptor, line) != len(line):
-            os.ftruncate(descriptor, before)
-            message = "no space for a whole line"
-            raise OSError(message)
-    finally:
-        os.close(descriptor)

@@ -1,0 +1,437 @@
+"""Interrupted anywhere and resumed, a run is the run that was never interrupted, bit for bit."""
+
+import contextlib
+import json
+import random
+import signal
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from typing_extensions import override
+
+from abscise._errors import ModelError, StoreError
+from abscise.train import (
+    Augment,
+    Checkpoints,
+    Data,
+    Interrupted,
+    ModelName,
+    OptimizerName,
+    Recipe,
+    Schedule,
+    Split,
+    Trained,
+    fit,
+    recipe_from,
+)
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+class Restless(nn.Module):
+    """A small network that keeps everything a checkpoint could forget.
+
+    It drops units, averages batches, draws from numpy and python, and counts its calls in a buffer
+    that its state dict leaves out.
+    """
+
+    calls: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(1)
+        self.drop = nn.Dropout(0.3)
+        self.first = nn.Linear(64, 6)
+        self.last = nn.Linear(6, 3)
+        self.register_buffer("calls", torch.zeros(()), persistent=False)
+
+    @override
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.drop(self.first(self.norm(images).flatten(1))).relu()
+        if self.training:
+            self.calls += 1
+            hidden = hidden + 0.01 * (random.random() + np.random.random())  # noqa: NPY002
+            hidden = hidden * (1 + 0.01 * self.calls)
+        return self.last(hidden)
+
+
+class Ledger:
+    """An attachment: changes the weights after every step by what it remembers."""
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
+        self.seen = torch.zeros(3)
+        self.steps = 0
+        weight = model.get_parameter("first.weight")
+
+        def decay(_optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+            self.steps += 1
+            with torch.no_grad():
+                weight.mul_(1 - 1e-3 * self.seen.sum() / (self.steps * 10))
+
+        _ = optimizer.register_step_post_hook(decay)
+
+    def observe(self, logits: Tensor, _labels: Tensor) -> None:
+        self.seen += logits.detach().abs().mean(dim=0)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seen": self.seen, "steps": self.steps, "pairs": {1: (None, float("inf"))}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        assert state["pairs"] == {1: (None, float("inf"))}
+        self.seen, self.steps = state["seen"].clone(), state["steps"]
+
+
+def made(seed: int = 0) -> Data:
+    """28 + 9 + 9 examples of three classes, as `tests.train` can make them anywhere."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(46, 1, 8, 8, generator=generator)
+    labels = torch.randint(0, 3, (46,), generator=generator)
+    parts = zip(inputs.split([28, 9, 9]), labels.split([28, 9, 9]), strict=True)
+    return Data(f"{__name__}:made", 3, *(Split(x, y) for x, y in parts))
+
+
+RECIPE = Recipe(
+    name="restless",
+    data=f"{__name__}:made",
+    shape=(1, 8, 8),
+    classes=3,
+    augment=Augment.CROP_FLIP,
+    model=f"{__name__}:Restless",
+    weight_decay=1e-3,
+    epochs=4,
+    batch_size=6,
+    accumulate=2,
+    drops=(0.4, 0.8),
+    warmup=3,
+    clip=0.5,
+    report_every=3,
+)
+STEPS = 16  # four of 6 examples per epoch; 4 of the 28 wait for the next one
+
+
+class Killed(Exception):  # noqa: N818 - no error
+    """The end of a process, as far as one process can play it."""
+
+
+class Bomb:
+    """An attachment that kills the run in the middle of step `at`: weights half-way, no warning."""
+
+    def __init__(self, at: int, optimizer: Optimizer) -> None:
+        self._left = at
+        _ = optimizer.register_step_pre_hook(self._tick)
+
+    def _tick(self, *_: Any) -> None:
+        self._left -= 1
+        if self._left == 0:
+            raise Killed
+
+
+def bomb(at: int) -> Any:
+    def attach(model: nn.Module, optimizer: Optimizer) -> Any:
+        ledger = Ledger(model, optimizer)
+        _ = Bomb(at, optimizer)
+        return ledger
+
+    return attach
+
+
+def run(recipe: Recipe, folder: Path, *, resume: bool, every: int = 1, **more: Any) -> Trained:
+    checkpoints = Checkpoints(folder, every, resume)
+    options: dict[str, Any] = {"data": made(), "attachments": [Ledger]} | more
+    return fit(recipe, checkpoints=checkpoints, **options)
+
+
+def content(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """All that a checkpoint holds, but the seconds: JSON, and the bytes of every tensor."""
+    with safe_open(folder / CHECKPOINT, framework="pt") as file:
+        held = json.loads(file.metadata()["abscise"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    del held["course"]["elapsed_s"]
+    for epoch in held["course"]["epochs"]:
+        del epoch["wall_s"]
+    return held, {name: value.numpy().tobytes() for name, value in tensors.items()}
+
+
+def epochs(folder: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (folder / "epochs.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "wall_s"} for line in lines]
+
+
+def assert_equal(one: Trained, two: Trained, first: Path, second: Path) -> None:
+    assert content(first) == content(second)
+    for name, value in one.model.state_dict().items():
+        assert torch.equal(value, two.model.state_dict()[name])
+    assert one.history == two.history
+    assert one.test_accuracy == two.test_accuracy
+    assert epochs(first) == epochs(second)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Trained, Path]:
+    folder = tmp_path_factory.mktemp("whole")
+    return run(RECIPE, folder, resume=False), folder
+
+
+@settings(max_examples=25)
+@given(
+    kills=st.lists(st.integers(1, STEPS), max_size=4),
+    every=st.integers(1, 7),
+)
+def test_a_run_killed_anywhere_any_number_of_times_equals_the_uninterrupted_one(
+    kills: list[int], every: int, whole: tuple[Trained, Path], tmp_path_factory: Any
+) -> None:
+    folder = tmp_path_factory.mktemp("killed") / "run"
+    resume = False
+    for steps in kills:
+        with contextlib.suppress(Killed):
+            _ = run(RECIPE, folder, resume=resume, every=every, attachments=[bomb(steps)])
+        resume = True
+    result = run(RECIPE, folder, resume=resume, every=every)
+    assert_equal(result, whole[0], folder, whole[1])
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    **{name.value: {"optimizer": name} for name in OptimizerName},
+    "amsgrad": {"amsgrad": True},
+    "cosine": {"schedule": Schedule.COSINE, "drops": ()},
+    "bf16": {"precision": "bf16-mixed"},
+    "flip": {"augment": Augment.FLIP},
+    "mlp": {"model": ModelName.MLP, "hidden": (5,)},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_kind_of_run_is_resumed_exactly(variant: str, tmp_path: Path) -> None:
+    changes = {k: list(v) if isinstance(v, tuple) else v for k, v in VARIANTS[variant].items()}
+    recipe = recipe_from(RECIPE.as_dict() | changes)
+    plain: dict[str, Any] = {"attachments": []}
+    one = run(recipe, tmp_path / "one", resume=False, **plain)
+    killer = [lambda _model, optimizer: _Silent(Bomb(7, optimizer))]
+    with pytest.raises(Killed):
+        _ = run(recipe, tmp_path / "two", resume=False, every=4, attachments=killer)
+    two = run(recipe, tmp_path / "two", resume=True, attachments=[lambda *_: _Silent(None)])
+    assert two.resumed_at == 4
+    for name, value in one.model.state_dict().items():
+        assert torch.equal(value, two.model.state_dict()[name])
+    assert one.history == two.history
+
+
+class _Silent:
+    """An attachment without any state."""
+
+    def __init__(self, _held: object) -> None:
+        pass
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        assert not state
+
+
+def test_a_resume_that_forgot_something_would_be_seen(
+    whole: tuple[Trained, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Killed):
+        _ = run(RECIPE, tmp_path, resume=False, attachments=[bomb(6)])
+    monkeypatch.setattr("abscise.train._parts.set_random_state", lambda _state: None)
+    result = run(RECIPE, tmp_path, resume=True)
+    with pytest.raises(AssertionError):
+        assert_equal(result, whole[0], tmp_path, whole[1])
+
+
+def test_checkpoints_change_nothing_about_the_weights(
+    whole: tuple[Trained, Path],
+) -> None:
+    without = fit(RECIPE, data=made(), attachments=[Ledger])
+    assert without.history == whole[0].history
+    for name, value in without.model.state_dict().items():
+        assert torch.equal(value, whole[0].model.state_dict()[name])
+
+
+def killed_at(folder: Path, step: int, recipe: Recipe = RECIPE) -> None:
+    with pytest.raises(Killed):
+        _ = run(recipe, folder, resume=False, attachments=[bomb(step)])
+
+
+def test_another_recipe_is_refused_with_the_key_and_both_values(tmp_path: Path) -> None:
+    killed_at(tmp_path, 3)
+    changed = replace(RECIPE, learning_rate=2e-3)
+    with pytest.raises(StoreError, match=r"learning_rate 0\.001, the recipe given has 0\.002"):
+        _ = run(changed, tmp_path, resume=True)
+
+
+def test_what_is_only_reported_may_change(tmp_path: Path) -> None:
+    killed_at(tmp_path, 3)
+    renamed = replace(RECIPE, name="other", report_every=1)
+    result = run(renamed, tmp_path, resume=True)
+    assert [progress.step for progress in result.history] == list(range(3, STEPS + 1))
+
+
+def test_other_data_is_refused(tmp_path: Path) -> None:
+    killed_at(tmp_path, 3)
+    with pytest.raises(StoreError, match="learned from other data"):
+        _ = run(RECIPE, tmp_path, resume=True, data=made(1))
+
+
+def test_other_attachments_are_refused(tmp_path: Path) -> None:
+    killed_at(tmp_path, 3)
+    with pytest.raises(StoreError, match=r"attachments \['Ledger'\], given are \[\]"):
+        _ = run(RECIPE, tmp_path, resume=True, attachments=[])
+
+
+def test_there_must_be_something_to_resume(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no checkpoint to go on from; leave out resume"):
+        _ = run(RECIPE, tmp_path / "new", resume=True)
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_unfinished_run_is_not_overwritten_and_a_finished_one_is(tmp_path: Path) -> None:
+    killed_at(tmp_path, 5)
+    with pytest.raises(StoreError, match=r"unfinished run \(step 4 of 16\): resume it, or remove"):
+        _ = run(RECIPE, tmp_path, resume=False)
+    first = run(RECIPE, tmp_path, resume=True)
+    again = run(RECIPE, tmp_path, resume=False)
+    assert (first.resumed_at, again.resumed_at) == (4, 0)
+    assert len(epochs(tmp_path)) == 4
+
+
+def test_a_finished_run_is_resumed_without_a_step(
+    whole: tuple[Trained, Path], tmp_path: Path
+) -> None:
+    _ = run(RECIPE, tmp_path, resume=False)
+    again = run(RECIPE, tmp_path, resume=True, attachments=[bomb(1)])
+    assert again.resumed_at == STEPS
+    assert_equal(again, whole[0], tmp_path, whole[1])
+
+
+def test_nan_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
+    class Poison(Ledger):
+        @override
+        def observe(self, logits: Tensor, labels: Tensor) -> None:
+            super().observe(logits, labels)
+            if self.steps == 5:
+                with torch.no_grad():
+                    logits.fill_(float("nan"))
+
+    Poison.__name__ = "Ledger"
+    with pytest.raises(ModelError, match="not finite at step 6"):
+        _ = run(RECIPE, tmp_path, resume=False, attachments=[Poison])
+    assert content(tmp_path)[0]["course"]["step"] == 5
+    assert run(RECIPE, tmp_path, resume=True).resumed_at == 5
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_ends_the_run_after_its_batch_with_a_checkpoint(
+    name: str, whole: tuple[Trained, Path], tmp_path: Path
+) -> None:
+    kind = getattr(signal, name)
+    before = signal.getsignal(kind)
+
+    class Caller(Ledger):
+        @override
+        def observe(self, logits: Tensor, labels: Tensor) -> None:
+            super().observe(logits, labels)
+            # Both halves of a batch come here; the second signal would stop at once.
+            if self.steps == 6 and signal.getsignal(kind) is not before:
+                signal.raise_signal(kind)
+
+    Caller.__name__ = "Ledger"
+    with pytest.raises(Interrupted) as stopped:
+        _ = run(RECIPE, tmp_path, resume=False, every=100, attachments=[Caller])
+    assert (stopped.value.step, stopped.value.steps) == (7, STEPS)
+    assert signal.getsignal(kind) is before
+    result = run(RECIPE, tmp_path, resume=True)
+    assert result.resumed_at == 7
+    assert_equal(result, whole[0], tmp_path, whole[1])
+
+
+def test_lines_of_epochs_after_the_checkpoint_are_cut(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        _ = run(RECIPE, tmp_path, resume=False, every=6, attachments=[bomb(13)])
+    assert [line["epoch"] for line in epochs(tmp_path)] == [1, 2, 3]  # the checkpoint: step 12
+    with pytest.raises(Killed):
+        _ = run(RECIPE, tmp_path, resume=True, every=100, attachments=[bomb(4)])
+    file = tmp_path / "epochs.jsonl"
+    _ = file.write_text(file.read_text() + '{"epoch": 99, "st')
+    _ = run(RECIPE, tmp_path, resume=True)
+    assert [line["epoch"] for line in epochs(tmp_path)] == [1, 2, 3, 4]
+
+
+def edit(folder: Path, change: Any) -> None:
+    """Change the JSON of the checkpoint in `folder`, as somebody with an editor could."""
+    with safe_open(folder / CHECKPOINT, framework="pt") as file:
+        held = json.loads(file.metadata()["abscise"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    change(held)
+    safetensors.torch.save_file(tensors, folder / CHECKPOINT, {"abscise": json.dumps(held)})
+
+
+def forget(name: str) -> Any:
+    def change(held: dict[str, Any]) -> None:
+        held["state"]["dict"] = [pair for pair in held["state"]["dict"] if pair[0] != name]
+
+    return change
+
+
+EDITED: dict[str, tuple[Any, str]] = {
+    "step": (lambda held: held["course"].update(step="two"), "step must be an integer"),
+    "step past the end": (lambda held: held["course"].update(step=17), "from 0 to 16, got 17"),
+    "history": (lambda held: held["course"].update(history=[1]), "must be an object"),
+    "epochs": (lambda held: held["course"].update(epochs=[{}]), "missing fields"),
+    "model": (forget("model"), "the state does not fit"),
+    "optimizer": (forget("optimizer"), "the state does not fit"),
+    "random": (forget("random"), "the state does not fit"),
+    "order": (forget("order"), "the order of the examples"),
+}
+
+
+@pytest.mark.parametrize("case", EDITED)
+def test_an_edited_checkpoint_is_refused_in_one_line(case: str, tmp_path: Path) -> None:
+    change, text = EDITED[case]
+    killed_at(tmp_path, 5)
+    edit(tmp_path, change)
+    with pytest.raises(StoreError, match=text) as refused:
+        _ = run(RECIPE, tmp_path, resume=True)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_number_of_steps_between_checkpoints_is_positive(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="every must be at least 1 step, got 0"):
+        _ = Checkpoints(tmp_path, every=0)
+
+
+def test_an_attachment_without_a_state_is_refused() -> None:
+    with pytest.raises(TypeError, match="needs state_dict and load_state_dict: int"):
+        _ = fit(RECIPE, data=made(), attachments=[lambda *_: 3])  # type: ignore[list-item]
+
+
+def test_an_attachment_that_is_a_context_manager_is_left_even_when_training_fails() -> None:
+    class Held(Ledger):
+        entered = 0
+
+        def __enter__(self) -> None:
+            type(self).entered += 1
+
+        def __exit__(self, *_: object) -> None:
+            type(self).entered -= 1
+
+        @override
+        def observe(self, logits: Tensor, _labels: Tensor) -> None:
+            assert self.entered == 1
+            raise Killed
+
+    with pytest.raises(Killed):
+        _ = fit(RECIPE, data=made(), attachments=[Held])
+    assert Held.entered == 0
