@@ -23,6 +23,7 @@ from torch import nn
 
 import abscise
 from abscise._copying import copy_model
+from abscise._environment import commit, device_and_threads, versions
 from abscise._inputs import Inputs
 from abscise.compaction import Plan, _edit, restructure
 from abscise.compaction._apply import apply_decision
@@ -31,7 +32,6 @@ from abscise.compaction._decide import decide
 from abscise.compaction._folding import find_sites
 from abscise.compaction._propose import check_structure
 from abscise.graph import analyse_program, capture
-from abscise.train._record import commit, describe_device, versions
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from support.torchvision_shim import torchvision_models
@@ -250,7 +250,7 @@ def main() -> None:
             "repeats": options.repeats,
             "constants": options.constants,
             "input": [1, 3, SIZE, SIZE],
-            "device": describe_device(torch.device("cpu")),
+            "device": device_and_threads(torch.device("cpu")),
             "threads": torch.get_num_threads(),
             "versions": versions(),
             "commit": commit(),

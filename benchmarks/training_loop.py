@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from abscise._environment import commit, device_and_threads, versions
 from abscise.train import (
     Checkpoints,
     Data,
@@ -28,7 +29,6 @@ from abscise.train import (
     fit,
     load_recipe,
 )
-from abscise.train._record import commit, describe_device, versions
 
 GOAL = 1.5
 STEPS, WHOLE, KEPT = "steps of fit", "fit", "fit with checkpoints"
@@ -129,7 +129,7 @@ def main() -> None:
         "experiment": "training-loop-benchmark",
         **measure(load_recipe(options.recipe, changes), options.repeats),
         "repeats": options.repeats,
-        "device": describe_device(torch.device(options.device)),
+        "device": device_and_threads(torch.device(options.device)),
         "threads": torch.get_num_threads(),
         "versions": versions(),
         "commit": commit(),

@@ -86,6 +86,13 @@ def describe_device(device: torch.device) -> str:
     return device.type
 
 
+def device_and_threads(device: torch.device | str) -> str:
+    """The device in one phrase, for the CPU with the number of threads."""
+    words = describe_device(torch.device(device))
+    cpu = torch.device(device).type == "cpu"
+    return f"{words}, {torch.get_num_threads()} threads" if cpu else words
+
+
 def _git(git: str, here: Path, *arguments: str) -> str | None:
     command = [git, "-C", str(here.parent), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603

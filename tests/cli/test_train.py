@@ -11,6 +11,7 @@ import torch
 from abscise.cli import _train, main
 from abscise.cli._train import settings
 from abscise.cli._usage import UsageError
+from abscise.report import report_from_json
 from abscise.train import load_data, load_recipe, predict
 
 QUICK = {"epochs": 2, "widths": [8, 8], "hidden": [16], "report_every": 30}
@@ -53,7 +54,15 @@ def test_the_demo_saves_a_model_that_the_printed_lines_load(
         "plan.json",
         "model.safetensors",
         "certificate.json",
+        "report.html",
+        "report.json",
+        "report.txt",
     }
+    report = report_from_json(json.loads((folder / "shed" / "report.json").read_text()))
+    assert report.training is not None
+    assert report.training.seed == 1
+    assert report.predictions is not None
+    assert f"the report is {Path('shed') / 'report.html'}" in printed
     lines = re.findall(r"^    (\S.*)$", printed.split("load it again with:")[1], re.MULTILINE)
     # The printed recipe is the whole one; the quick one has other widths.
     code = "\n".join(lines).replace("'digits-adam-l2'", f"'digits-adam-l2', {QUICK}")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 
 from abscise._errors import StoreError
 from abscise.train import Run, fit, load_recipe, record_run, run_of
-from abscise.train import _record as record
+from abscise.train._record import run_fields
 
 RUN = Run(
     experiment="e", method="m", dataset="d", network="n", seed=0, recipe={"a": [1]}, device="cpu"
@@ -32,7 +31,7 @@ def test_a_line_holds_every_field_and_null_where_nothing_is_known(tmp_path: Path
     record_run(path, RUN)
     (line,) = lines(path)
     assert set(line) >= FIELDS
-    assert set(line) == set(record.run_fields())
+    assert set(line) == set(run_fields())
     assert line["macs"] is None
     assert line["compression"] is None
     assert line["recipe"] == {"a": [1]}
@@ -86,31 +85,3 @@ def test_a_full_disk_leaves_the_file_as_it_was(
     with pytest.raises(StoreError, match="no space for a whole line"):
         record_run(path, RUN)
     assert path.read_bytes() == before
-
-
-def git(folder: Path, *arguments: str) -> None:
-    identity = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
-    command = ["git", "-C", str(folder), *identity, *arguments]
-    _ = subprocess.run(command, check=True, capture_output=True)
-
-
-def test_the_commit_is_that_of_the_source_and_says_when_it_was_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = tmp_path / "_record.py"
-    _ = source.write_text("one")
-    monkeypatch.setattr(record, "__file__", str(source))
-    git(tmp_path, "init", "--quiet")
-    assert record.commit() is None  # not tracked: installed into somebody's repository
-    git(tmp_path, "add", "_record.py")
-    git(tmp_path, "commit", "--quiet", "-m", "x")
-    clean = record.commit()
-    assert clean is not None
-    assert len(clean) == 40
-    _ = source.write_text("two")
-    assert record.commit() == f"{clean}-dirty"
-
-
-def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shutil.which", lambda _name: None)
-    assert record.commit() is None

@@ -15,6 +15,7 @@ from abscise.store import (
     write_bytes_atomically,
 )
 
+PAGE = "report.html"
 _WRITERS = {"html": to_html, "json": to_json, "text": text}
 
 
@@ -24,7 +25,7 @@ def run_report(options: ReportOptions, console: Console) -> bool:
     content = _WRITERS[options.format](report)
     out = options.out
     if out is None and options.format == "html":
-        out = options.folder / "report.html"
+        out = options.folder / PAGE
     if out is None:
         console.print(content, soft_wrap=True, end="")
         return True
@@ -55,7 +56,7 @@ def report_files(report: Report, console: Console) -> dict[str, bytes]:
     """Name -> content of the files to save beside the model; without its extra no page, said so."""
     files = {"report.json": to_json(report).encode(), "report.txt": text(report).encode()}
     try:
-        files["report.html"] = to_html(report).encode()
+        files[PAGE] = to_html(report).encode()
     except MissingExtraError as missing:
-        console.print(f"report.html is left out: {missing}", soft_wrap=True)
+        console.print(f"{PAGE} is left out: {missing}", soft_wrap=True)
     return files

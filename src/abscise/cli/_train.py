@@ -11,10 +11,13 @@ from rich.console import Console
 from torch import nn
 
 import abscise
+from abscise._environment import this_environment
 from abscise._inputs import Inputs
 from abscise.cli._options import DemoOptions, TrainOptions
 from abscise.cli._removal import keep, prove, snap
+from abscise.cli._report import PAGE
 from abscise.cli._run_folder import check_record, finish_run, open_run, resuming
+from abscise.cli._training_report import training_of
 from abscise.cli._training_view import TrainingView
 from abscise.cli._usage import UsageError
 from abscise.compaction import Compaction
@@ -44,10 +47,11 @@ def run_demo(options: DemoOptions, console: Console) -> bool:
     recipe = load_recipe(DEMO_RECIPE, {"seed": options.seed}, control=options.control)
     console.print(f"abscise demo: recipe {recipe.name}, seed {recipe.seed}")
     trained = _train(recipe, None, console)
-    _, compaction = _remove(trained, console)
-    proven = keep(compaction, options.out, console)
+    loading = loading_lines(DEMO_RECIPE, {}, options.out)
+    report, compaction = _remove(trained, loading, console)
+    proven = keep(compaction, options.out, console, report)
     if proven:
-        _show_loading(DEMO_RECIPE, {}, options.out, console)
+        _show_loading(loading, options.out, console)
     return proven
 
 
@@ -65,11 +69,14 @@ def run_train(options: TrainOptions, console: Console) -> bool:
     except Interrupted as stopped:
         console.print(f"{stopped}; go on with:\n    {resuming(options)}", soft_wrap=True)
         raise
-    report, compaction = _remove(trained, console)
-    proven = keep(compaction, options.out, console)
+    loading: tuple[str, ...] = ()
+    if options.out is not None:
+        loading = loading_lines(options.recipe, settings(options.set), options.out)
+    report, compaction = _remove(trained, loading, console)
+    proven = keep(compaction, options.out, console, report)
     if proven and options.out is not None:
         finish_run(checkpoints)
-        _show_loading(options.recipe, settings(options.set), options.out, console)
+        _show_loading(loading, options.out, console)
     if options.record is not None:
         _record(options.record, trained, report, options.out if proven else None)
         console.print(f"recorded in {options.record}")
@@ -108,7 +115,9 @@ def _train(recipe: Recipe, data_root: Path | None, console: Console, **how: Any)
     return trained
 
 
-def _remove(trained: Trained, console: Console) -> tuple[Report, Compaction]:
+def _remove(
+    trained: Trained, loading: tuple[str, ...], console: Console
+) -> tuple[Report, Compaction]:
     """Inspect, snap, compact, verify and measure; print each step's result."""
     data = trained.data
     dense = trained.model.cpu()
@@ -126,6 +135,10 @@ def _remove(trained: Trained, console: Console) -> tuple[Report, Compaction]:
         compacted=abscise.measure(compaction.model, timed),
         certificate=compaction.certificate,
         predictions=_predictions(dense, compaction.model, data.test),
+        training=training_of(trained),
+        environment=this_environment(trained.recipe.device),
+        loading=loading,
+        title=f"{trained.recipe.name}, seed {trained.recipe.seed}",
     )
     console.print(report_view(report))
     return report, compaction
@@ -141,14 +154,20 @@ def _predictions(dense: nn.Module, compacted: nn.Module, test: Split) -> Predict
     )
 
 
-def _show_loading(recipe: str, changes: Mapping[str, object], out: Path, console: Console) -> None:
+def loading_lines(recipe: str, changes: Mapping[str, object], out: Path) -> tuple[str, ...]:
     """The lines of Python that load the saved model again."""
     arguments = f"{recipe!r}, {changes!r}" if changes else repr(recipe)
-    lines = (
+    return (
         "import abscise",
         "from abscise.train import build_model, load_recipe",
         f"model = abscise.load({str(out)!r}, build_model(load_recipe({arguments})))",
     )
+
+
+def _show_loading(lines: tuple[str, ...], out: Path, console: Console) -> None:
+    page = out / PAGE
+    if page.exists():
+        console.print(f"the report is {page}")
     console.print("load it again with:")
     for line in lines:
         console.print(f"    {line}", soft_wrap=True)

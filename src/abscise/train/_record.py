@@ -1,18 +1,12 @@
 """Recorded runs: one JSON line per run, with every field, appended whole or not at all."""
 
-import importlib.metadata
 import json
 import math
-import platform
-import shutil
-import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-import numpy as np
-import torch
-
+from abscise._environment import commit, device_and_threads, versions
 from abscise._errors import StoreError
 from abscise.train._fit import Trained
 from abscise.train._lines import append_line
@@ -77,7 +71,7 @@ def run_of(trained: Trained, experiment: str) -> Run:
         network=type(trained.model).__name__,
         seed=recipe.seed,
         recipe=recipe.as_dict(),
-        device=describe_device(torch.device(recipe.device)),
+        device=device_and_threads(recipe.device),
         error_percent=100 * (1 - trained.test_accuracy),
         parameters=sum(weight.numel() for weight in weights),
         nonzero=sum(int(weight.count_nonzero()) for weight in weights),
@@ -103,47 +97,6 @@ def record_run(path: Path, run: Run) -> None:
 def run_fields() -> tuple[str, ...]:
     """The fields of a recorded run, the computed ones last."""
     return (*(field.name for field in fields(Run)), "compression", "versions", "commit")
-
-
-def versions() -> dict[str, str]:
-    """Versions of python and of the packages that a figure depends on."""
-    try:
-        own = importlib.metadata.version("abscise")
-    except importlib.metadata.PackageNotFoundError:
-        own = "not installed"
-    return {
-        "abscise": own,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
-
-
-def commit() -> str | None:
-    """The commit of this package's source, "-dirty" if it was changed; None outside a checkout."""
-    git = shutil.which("git")
-    if git is None:
-        return None
-    here = Path(__file__)
-    if _git(git, here, "ls-files", "--error-unmatch", here.name) is None:
-        return None  # installed into somebody else's repository
-    return _git(git, here, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
-
-
-def describe_device(device: torch.device) -> str:
-    """The device in words: GPU name, or CPU instruction set and number of threads."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    if device.type == "cpu":
-        capability = torch.backends.cpu.get_cpu_capability()
-        return f"{platform.machine()} CPU, {capability}, {torch.get_num_threads()} threads"
-    return device.type
-
-
-def _git(git: str, here: Path, *arguments: str) -> str | None:
-    command = [git, "-C", str(here.parent), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _plain(value: object, key: str) -> object:
