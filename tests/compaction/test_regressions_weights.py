@@ -253,3 +253,24 @@ def test_a_table_that_follows_the_inputs_size_is_no_constant(cut: Cut, *, vector
     with torch.no_grad():
         model.pos.weight[1] = torch.arange(16.0) + 1
     assert_exact(model, PAIR if vectors else EXAMPLE, *(VECTORS if vectors else ALL))
+
+
+def test_element_wise_steps_on_weights_round_as_forward_does() -> None:
+    class Shifted(Standardised):
+        def __init__(self) -> None:
+            super().__init__(6, 5, 3, bias=False)
+            self.shift = Parameter(noise(5, 6, 3, 3, seed=8))
+
+        @override
+        def forward(self, input: Tensor) -> Tensor:
+            w, dims = self.weight + self.shift - self.shift, (1, 2, 3)
+            spread = w.var(dims, keepdim=True).add(1e-10).sqrt()
+            return functional.conv2d(input, (w - w.mean(dims, keepdim=True)) / spread, padding=1)
+
+    model = net(
+        lambda m, x: m.b(m.a(m.z(x)).relu()), z=conv(3, 6), a=Shifted(), b=conv(5, 2)
+    ).float()
+    with torch.no_grad():
+        model.a.weight[1] = 0.25
+    compacted = abscise.apply(abscise.propose(model, EXAMPLE.float()), model)
+    assert difference(model, compacted, [IMAGES.float()]).relative < 1e-5

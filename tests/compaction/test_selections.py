@@ -424,13 +424,60 @@ def test_pre_hooks_of_the_user_run_before_the_selection() -> None:
     assert len(model.b._forward_pre_hooks) == 1
 
 
+def vectors_checked(model: nn.Module) -> Checked:
+    return check(model, noise(2, 6), noise(8, 6), noise(1, 6), noise(7, 6))
+
+
+def test_units_in_front_of_a_selection_may_go_in_a_later_round() -> None:
+    model = flat(
+        lambda m, x: m.b(m.a(x).relu()) + m.c(m.a(x).relu()),
+        a=nn.Linear(6, 96),
+        b=nn.Linear(96, 64),
+        c=nn.Linear(96, 64),
+    )
+    unread_(model.b, *range(60))
+    once = vectors_checked(model).model
+    assert hasattr(once.b, "kept_inputs")
+    unread_(once.get_submodule("c"), 0, 1)  # as if it had been trained on: dead for both now
+    twice = vectors_checked(once)
+    assert twice.removed("a") == {0, 1}
+    assert twice.model.get_buffer("b.kept_inputs").tolist() == list(range(58, 94))
+    again = vectors_checked(twice.model)
+    assert not again.plan.removals
+
+
+def test_an_index_of_the_user_that_would_leave_its_range_pins() -> None:
+    model = flat(
+        lambda m, x: m.b(m.a(x)[:, [3, 4, 5, 6, 7, 8, 9]]) + m.c(m.a(x)),
+        a=nn.Linear(6, 10),
+        b=nn.Linear(7, 3),
+        c=nn.Linear(10, 3),
+    )
+    unread_(model.c, 0, 1)
+    assert not vectors_checked(model).plan.removals
+
+
+def test_a_hook_of_the_user_cannot_take_the_place_of_the_selection() -> None:
+    model = planted_block()
+    once = checked(model).model
+    layer = next(m for m in once.modules() if hasattr(m, "kept_inputs"))
+    assert [str(key) for key in layer._forward_pre_hooks] == ["kept_inputs"]
+    seen: list[int] = []
+    for _ in range(20):
+        _ = layer.register_forward_pre_hook(lambda _module, _args: seen.append(1))
+    with torch.no_grad():
+        assert torch.equal(once(IMAGES), checked(model).model(IMAGES))
+    assert len(seen) == 20
+
+
 def test_compacting_again_removes_nothing_more() -> None:
     model = planted_block()
     once = checked(model).model
     with untouched(once):
         again = abscise.propose(once, EXAMPLE)
-        assert again.changes_nothing
+        assert not again.removals
         assert again.edits == ()
+        assert len(again.selections) == len(abscise.propose(model, EXAMPLE).selections)
         assert explain(once, EXAMPLE, "stem", 0).readers
         assert abscise.find_units(once, EXAMPLE).layers.keys() >= {"stem", "in1"}
         _ = abscise.inspect(once, EXAMPLE)
@@ -514,7 +561,7 @@ def test_selections_of_every_size_are_exact(name: str, seed: int) -> None:
     example = family.inputs(2, seed)
     with patch.object(_selecting, "MACS_PER_COPY", 0):
         result = check_compact(network, example, *(family.inputs(n, seed + n) for n in (8, 1, 7)))
-        assert abscise.propose(result.model, example).changes_nothing
+        _ = check(result.model, example, *(family.inputs(n, seed + n) for n in (8, 1, 7)))
 
 
 @pytest.mark.no_cover

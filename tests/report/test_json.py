@@ -51,6 +51,7 @@ def removals(draw: st.DrawFn) -> RemovalSummary:
         near_dead=draw(COUNTS),
         selecting_layers=draw(COUNTS),
         dropped_inputs=draw(COUNTS),
+        conditions=draw(st.lists(TEXT, max_size=2).map(tuple)),
     )
 
 

@@ -31,6 +31,7 @@ def removal(layers: list[str]) -> RemovalSummary:
         near_dead=12,
         selecting_layers=3,
         dropped_inputs=45,
+        conditions=("rows > 1", "rows < 64"),
     )
 
 

@@ -17,6 +17,7 @@ from abscise.compaction._folding import Site, find_sites
 from abscise.compaction._inputs_json import rebuild_inputs
 from abscise.compaction._plan import Plan
 from abscise.compaction._propose import check_structure
+from abscise.compaction._select_inputs import without_selections
 from abscise.compaction._selecting import droppable, selecting_readers
 from abscise.graph import Analysis, ConstantPass, analyse
 from abscise.graph.rules import channel_units, kernel_sums
@@ -44,6 +45,7 @@ def apply(plan: Plan, model: nn.Module, *, structure_only: bool = False) -> nn.M
     Raises:
         PlanError: The plan belongs to another architecture, or a unit of it is alive here.
     """
+    model = without_selections(model)
     _check_fingerprint(plan, model)
     if structure_only or plan.changes_nothing:  # nothing to prove
         return restructure(plan, model)

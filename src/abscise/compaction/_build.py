@@ -127,6 +127,7 @@ def build_plan(
         pinned_units=len(units.units & set(units.pinned)),
         near_dead=_near_dead(analysis, removed),
         selections=selections,
+        conditions=analysis.batches.conditions,
     )
 
 

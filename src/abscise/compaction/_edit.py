@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from abscise._copying import copy_model
 from abscise._errors import PlanError
 from abscise.compaction._plan import GroupedEdit, Plan, Selection
-from abscise.compaction._select_inputs import add_selection, may_select
+from abscise.compaction._select_inputs import add_selection, may_select, without_selections
 
 
 def restructure(plan: Plan, model: nn.Module, *, share: bool = False) -> nn.Module:
@@ -23,6 +23,7 @@ def restructure(plan: Plan, model: nn.Module, *, share: bool = False) -> nn.Modu
     Raises:
         PlanError: The plan names a parameter, or a size, that this model does not have.
     """
+    model = without_selections(model)
     # What is sliced need not be copied before.
     names = {edit.name for edit in plan.edits} | {edit.name for edit in plan.grouped}
     names |= {item.weight for item in plan.selections}
@@ -65,7 +66,7 @@ def _select(plan: Plan, item: Selection, model: nn.Module, tensors: Mapping[str,
     places[list(item.dropped)] = False
     units = set(plan.columns(item.weight)) - set(item.dropped)
     kept = places[_complement(item.size, tuple(units))].nonzero().flatten()
-    add_selection(module, kept.to(tensors[item.weight].device))
+    add_selection(module, kept.to(tensors[item.weight].device), item.size - len(units))
 
 
 def _check_size(tensors: Mapping[str, Tensor], name: str, axis: int, size: int) -> None:

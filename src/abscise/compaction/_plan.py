@@ -106,6 +106,7 @@ class Plan:
         layers: The printed table.
         pinned: Reason -> number of units it pins.
         units: Number of all units; `pinned_units` of them may not be removed.
+        conditions: What a batch must fulfil, in words; empty: any batch of the example's sizes.
     """
 
     fingerprint: str
@@ -121,6 +122,7 @@ class Plan:
     pinned_units: int
     near_dead: int = 0
     selections: tuple[Selection, ...] = ()
+    conditions: tuple[str, ...] = ()
     format: int = FORMAT
 
     @property

@@ -32,6 +32,7 @@ _PLAN = (
     "pinned_units",
     "near_dead",
     "selections",
+    "conditions",
 )
 _MAX_AXIS = 7
 _MAX_SIZE = 2**31
@@ -78,6 +79,7 @@ def plan_to_json(plan: Plan) -> dict[str, object]:
             {"module": item.module, "size": item.size, "dropped": list(item.dropped)}
             for item in plan.selections
         ],
+        "conditions": list(plan.conditions),
     }
 
 
@@ -121,6 +123,7 @@ def plan_from_json(value: object) -> Plan:
         selections=tuple(
             map(_selection, fields.objects("selections", ("module", "size", "dropped")))
         ),
+        conditions=fields.texts("conditions"),
         format=fields.integer("format", FORMAT, FORMAT),
     )
     _check_whole(plan, fields)

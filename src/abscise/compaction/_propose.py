@@ -16,8 +16,9 @@ from abscise.compaction._edit import restructure
 from abscise.compaction._folding import Site, find_sites
 from abscise.compaction._plan import Plan
 from abscise.compaction._same import Mismatch, compare
+from abscise.compaction._select_inputs import without_selections
 from abscise.compaction._selecting import find_selections
-from abscise.graph import Analysis, Program, analyse, capture
+from abscise.graph import Analysis, Batch, Program, analyse, capture, one_row
 from abscise.graph.rules import channel_units, contraction_of
 
 
@@ -69,6 +70,7 @@ def make_proposal(model: nn.Module, inputs: Inputs, keep: tuple[str, ...] = ()) 
     This is not try-and-roll-back: the comparison is on integers, before any number is computed, and
     every unit that it keeps has the source line as its reason.
     """
+    model = without_selections(model)
     analysis = analyse(model, inputs)
     sites = find_sites(analysis, model)
     whole = _whole_units(analysis, model, inputs, sites, matching_units(analysis, keep))
@@ -134,24 +136,31 @@ def check_structure(
     decision: Decision,
     sites: Mapping[int, Site],
 ) -> list[Mismatch]:
-    """Rule R1 on a skeleton of the edited model.
-
-    A capture for one batch size is the cheaper one. Where it does not agree, the units that must
-    stay are found in a capture that leaves the batch size free, as the old program's did.
-    """
+    """Rule R1 on a skeleton of the edited model: all places where it does not agree."""
     skeleton = restructure(plan, model, share=True)
-    found: list[Mismatch] = []
-    for free_batch in (False, True):
+
+    def against(old: Analysis, given: Inputs, batch: Batch) -> list[Mismatch]:
         try:
-            program = capture(skeleton, inputs, check=False, free_batch=free_batch)
+            program = capture(skeleton, given, check=False, batch=batch)
         except (CaptureError, InputError) as error:
-            found = [_blame(analysis, decision, error)]
-            continue
-        found = compare(analysis, program, decision)
-        found += _unused_biases(plan, program, analysis, decision, sites)
-        if not found:
-            break
-    return found
+            return [_blame(old, decision, error)]
+        found = compare(old, program, decision)
+        return found + _unused_biases(plan, program, old, decision, sites)
+
+    known = analysis.batches
+    if not known.free:
+        return against(analysis, inputs, Batch.AS_GIVEN)
+    if known.looks:
+        # Forward may take other steps for another batch: the batch size must be free here too.
+        found = against(analysis, inputs, Batch.FREE)
+        if analysis.alone is not None and not found:
+            single = one_row(inputs, analysis.program)
+            found = against(analysis.alone, single, Batch.AS_GIVEN)
+        return found
+    # One batch size is as good as any, and cheaper. Where it does not agree, the units that must
+    # stay are found in a capture like that of the old program.
+    found = against(analysis, inputs, Batch.FIXED)
+    return found and against(analysis, inputs, Batch.FREE)
 
 
 def _unused_biases(

@@ -18,6 +18,7 @@ from abscise.compaction._same_selection import kept_inputs, selected_columns, se
 from abscise.graph import Analysis, LabelPass, Program, Step, rules_of, unit_ids
 from abscise.graph._compact import compress
 from abscise.graph._guards import same_guards
+from abscise.graph._movement import MOVEMENTS, index_values, moved_values, touched_dims
 from abscise.graph.rules import GROUP_NORM, Rule, group_norm_operands
 
 Units = NDArray[np.bool_]
@@ -113,6 +114,9 @@ class _Comparison:
             if not self._units_of(old):
                 return True  # its outputs stay without a match: the step that reads them fails
             self._fail(old, f"an argument depends on their number in {old.where}")
+        if not _indices_fit(self._new, new):
+            self._fail(old, f"without them an index is out of range in {old.where}")
+            return False
         edges, pins = self._ctx.edge_count, self._ctx.pin_count
         rule.labels(self._ctx, new)
         if not self._same_joins(edges, pins):
@@ -250,6 +254,20 @@ def _select(units: Ids, indices: Mapping[int, torch.Tensor]) -> Ids:
             result = result.index_select(dim, index)
     found: Ids = result.numpy()
     return found
+
+
+def _indices_fit(program: Program, step: Step) -> bool:
+    """Does every index name an element that is there? torch.export does not look."""
+    dims = touched_dims(program, step) if step.op in MOVEMENTS and index_values(step) else None
+    if dims is None:
+        return True
+    size = program.values[moved_values(step)[0]].shape[dims[0]]
+    found = [program.values[value].data for value in index_values(step)]
+    return all(data is None or data.dtype == torch.bool or _inside(data, size) for data in found)
+
+
+def _inside(index: torch.Tensor, size: int) -> bool:
+    return not index.numel() or (-size <= int(index.min()) and int(index.max()) < size)
 
 
 def _same_layer(expected: Ids, found: Ids) -> bool:

@@ -40,7 +40,7 @@ def same_arguments(old: Step, new: Step, match: Mapping[int, int]) -> bool:
     if len(old_args) != len(new_args) or old.kwargs.keys() != new.kwargs.keys():
         return False
     free = _free_arguments(old)
-    if _formulas(old, free) != _formulas(new, free):
+    if old.op not in RESHAPES and dict(old.free) != dict(new.free):
         return False
     return all(
         _equal(a, b, match, sizes=place in free)
@@ -70,11 +70,6 @@ def _free_arguments(step: Step) -> frozenset[int]:
     elif step.op in _SIZES_AT:
         free.add(_SIZES_AT[step.op])
     return frozenset(free)
-
-
-def _formulas(step: Step, sizes: frozenset[int]) -> dict[int | str, str]:
-    """What is computed from a free input size, beside the sizes of a result."""
-    return {place: formula for place, formula in step.free.items() if place not in sizes}
 
 
 def _equal(old: Any, new: Any, match: Mapping[int, int], *, sizes: bool) -> bool:

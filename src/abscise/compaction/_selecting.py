@@ -115,7 +115,7 @@ def plan_selections(analysis: Analysis, decision: Decision) -> tuple[Selection, 
 
 
 def _kept_as_asked(weight: str, keep: tuple[str, ...]) -> bool:
-    layer = weight.rpartition(".")[0]
+    layer = weight.rpartition(".")[0] or "(model)"
     return any(
         fnmatch.fnmatchcase(name, pattern) or name.startswith(f"{pattern}.")
         for name in (layer, weight)

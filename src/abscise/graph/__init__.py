@@ -5,7 +5,8 @@ together) and the constant pass over it; `Analysis.liveness` asks what is read.
 """
 
 from abscise.graph._analysis import Analysis, analyse, analyse_program, rules_of
-from abscise.graph._capture import capture, eval_mode, first_line
+from abscise.graph._batches import one_row
+from abscise.graph._capture import Batch, capture, eval_mode, first_line
 from abscise.graph._constants import CONSTANT, FIXED, UNKNOWN, ConstantPass, Known, channel_view
 from abscise.graph._interpret import first_samples, observe
 from abscise.graph._labels import Balance, LabelPass, Labels, unit_ids
@@ -18,6 +19,7 @@ __all__ = [
     "UNKNOWN",
     "Analysis",
     "Balance",
+    "Batch",
     "ConstantPass",
     "Known",
     "LabelPass",
@@ -35,6 +37,7 @@ __all__ = [
     "first_line",
     "first_samples",
     "observe",
+    "one_row",
     "rules_of",
     "unit_ids",
 ]

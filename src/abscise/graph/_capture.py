@@ -11,6 +11,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
+from enum import Enum, auto
 from typing import Any
 
 import torch
@@ -24,8 +25,20 @@ from abscise.graph._hooks import quiet_hooks
 from abscise.graph._program import Program
 
 
+class Batch(Enum):
+    """Which batch sizes a capture serves.
+
+    FREE: any, where the model allows it. FIXED: at least two rows; it takes a third of the time,
+    and code that looks at the batch size is fixed to this one. AS_GIVEN: that of the inputs.
+    """
+
+    FREE = auto()
+    FIXED = auto()
+    AS_GIVEN = auto()
+
+
 def capture(
-    model: nn.Module, inputs: Inputs, *, check: bool = True, free_batch: bool = True
+    model: nn.Module, inputs: Inputs, *, check: bool = True, batch: Batch = Batch.FREE
 ) -> Program:
     """The forward of `model` in eval mode as a `Program`; the model is left as it was.
 
@@ -33,8 +46,7 @@ def capture(
         model: In any mode; it is captured in eval mode.
         inputs: What the model is called with.
         check: Refuse weights that are not finite or share storage.
-        free_batch: Leave the batch size free where the model allows it. Without it the capture
-            takes a third of the time, and code that looks at the batch size is fixed to this one.
+        batch: For which batch sizes.
 
     Raises:
         ModelError: Two parameters share one storage, or a weight is not finite.
@@ -48,7 +60,7 @@ def capture(
     with eval_mode(traced), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with quiet_hooks(traced, tuple(inputs.args), inputs.kwargs), _quiet_torch():
-            exported = _export(traced, inputs, free_batch=free_batch)
+            exported = _export(traced, inputs, batch)
         try:
             return build_program(model, exported)
         except NotFunctionalError:
@@ -94,11 +106,12 @@ def _quiet_torch() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _export(model: nn.Module, inputs: Inputs, *, free_batch: bool) -> torch.export.ExportedProgram:
+def _export(model: nn.Module, inputs: Inputs, batch: Batch) -> torch.export.ExportedProgram:
     args, kwargs = _two_samples(inputs)
-    with contextlib.suppress(Exception):  # an eager forward below tells what is wrong
-        shapes = _free_batches(model, args, kwargs) if free_batch else None
-        return torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
+    if batch is not Batch.AS_GIVEN:
+        with contextlib.suppress(Exception):  # an eager forward below tells what is wrong
+            shapes = _free_batches(model, args, kwargs) if batch is Batch.FREE else None
+            return torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
     args, kwargs = tuple(inputs.args), dict(inputs.kwargs)
     try:
         return torch.export.export(model, args, kwargs, strict=False)

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 _SIZE = re.compile(r"L\['[^\]]*'\](?:\[[^\]]*\])*\.size\(\)\[\d+\]")
-_MOST = 1024  # batch sizes that are tried
+_LEAST, _MOST = 1024, 16384  # batch sizes up to which conditions are tried
+_NO_LIMIT = 2**31 - 1  # a batch of so many elements is not what anybody means
 _OPERATORS: Mapping[type[ast.AST], Callable[..., Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -18,7 +19,6 @@ _OPERATORS: Mapping[type[ast.AST], Callable[..., Any]] = {
     ast.FloorDiv: operator.floordiv,
     ast.Div: operator.truediv,
     ast.Mod: operator.mod,
-    ast.Pow: operator.pow,
     ast.USub: operator.neg,
     ast.Not: operator.not_,
     ast.Eq: operator.eq,
@@ -42,21 +42,58 @@ def same_guards(left: tuple[str, ...], right: tuple[str, ...]) -> bool:
     """Do both accept the same sizes? Where they are not the same text, every size is tried."""
     if left == right:
         return True
-    accepted = _accepted_sizes(left), _accepted_sizes(right)
-    return None not in accepted and accepted[0] == accepted[1]
-
-
-def _accepted_sizes(guards: tuple[str, ...]) -> frozenset[int] | None:
-    """The sizes up to `_MOST` that fulfil all conditions; None where that cannot be told."""
-    if len({name for guard in guards for name in _SIZE.findall(guard)}) > 1:
-        return None
     try:
-        trees = [ast.parse(_SIZE.sub("size", guard), mode="eval").body for guard in guards]
+        largest = _largest((*left, *right))
+        return _accepted(left, largest) == _accepted(right, largest)
+    except _UntoldError:
+        return False
+
+
+def restricting(guards: tuple[str, ...]) -> tuple[str, ...]:
+    """The conditions in words, where a batch of two rows or more fails one of them."""
+    try:
+        largest = _largest(guards)
+        if len(_accepted(guards, largest)) == largest - 1:
+            return ()
+    except _UntoldError:
+        pass
+    return tuple(_SIZE.sub("rows", guard) for guard in guards)
+
+
+class _UntoldError(Exception):
+    """The conditions are not such as can be tried."""
+
+
+def _accepted(guards: tuple[str, ...], largest: int) -> frozenset[int]:
+    """The sizes from 2 on that fulfil all conditions."""
+    if len({name for guard in guards for name in _SIZE.findall(guard)}) > 1 or largest > _MOST:
+        raise _UntoldError
+    trees = [tree for tree in map(_parsed, guards) if _constant(tree) < _NO_LIMIT]
+    try:
         return frozenset(
-            size for size in range(1, _MOST + 1) if all(_value(tree, size) for tree in trees)
+            size for size in range(2, largest + 1) if all(_value(tree, size) for tree in trees)
         )
-    except (SyntaxError, KeyError, NotImplementedError):
-        return None
+    except (KeyError, TypeError, OverflowError) as error:
+        raise _UntoldError from error
+
+
+def _largest(guards: tuple[str, ...]) -> int:
+    """The largest size to try: twice any number that a condition compares with."""
+    numbers = [_constant(_parsed(guard)) for guard in guards]
+    return max([_LEAST, *(2 * number for number in numbers if number < _NO_LIMIT)])
+
+
+def _parsed(guard: str) -> ast.expr:
+    try:
+        return ast.parse(_SIZE.sub("size", guard), mode="eval").body
+    except SyntaxError as error:
+        raise _UntoldError from error
+
+
+def _constant(tree: ast.expr) -> int:
+    """The largest number in an expression."""
+    found = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    return max((int(value) for value in found if isinstance(value, int | float)), default=0)
 
 
 def _value(node: ast.AST, size: int) -> Any:
@@ -74,7 +111,7 @@ def _value(node: ast.AST, size: int) -> Any:
     elif isinstance(node, ast.BinOp | ast.UnaryOp):
         found = _applied(_OPERATORS[type(node.op)], parts)
     else:
-        raise NotImplementedError(type(node).__name__)
+        raise _UntoldError
     return found
 
 

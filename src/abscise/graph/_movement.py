@@ -85,6 +85,19 @@ def sized_by_inputs(step: Step) -> bool:
     return bool(step.free) and step.op not in RESHAPES | REPEATS
 
 
+def repeated(program: Program, value: int) -> bool:
+    """Is a computed value copied, or cut, as often as an input's size says?"""
+    producers = {output: step for step in program.steps for output in step.outputs}
+    open_values = [value]
+    while open_values:
+        step = producers.get(open_values.pop())
+        if step is not None:
+            if step.op in REPEATS or step.free:
+                return True
+            open_values += step.inputs
+    return False
+
+
 def index_values(step: Step) -> tuple[int, ...]:
     """Values that say where elements come from, rather than being moved."""
     if step.op == "aten.index_select.default":

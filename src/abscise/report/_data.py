@@ -24,6 +24,7 @@ class RemovalSummary:
         near_dead: How many stay although they are nearly dead.
         selecting_layers: How many layers read a selection of their inputs.
         dropped_inputs: How many inputs they give up together, whose units stay for others.
+        conditions: What a batch must fulfil for the plan to hold; empty: any number of rows.
     """
 
     layers: tuple[LayerSummary, ...]
@@ -34,6 +35,7 @@ class RemovalSummary:
     near_dead: int = 0
     selecting_layers: int = 0
     dropped_inputs: int = 0
+    conditions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse more than there is."""
@@ -61,6 +63,7 @@ def summary_of(plan: Plan) -> RemovalSummary:
         near_dead=plan.near_dead,
         selecting_layers=len(plan.selections),
         dropped_inputs=sum(len(item.dropped) for item in plan.selections),
+        conditions=plan.conditions,
     )
 
 

@@ -116,6 +116,7 @@ def _removal(fields: Fields) -> RemovalSummary:
         near_dead=fields.integer("near_dead"),
         selecting_layers=fields.integer("selecting_layers"),
         dropped_inputs=fields.integer("dropped_inputs"),
+        conditions=fields.texts("conditions"),
     )
 
 

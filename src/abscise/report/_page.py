@@ -36,6 +36,7 @@ def to_html(report: Report) -> str:
         },
         say=_sections,
         selected_line=_words.selected_line,
+        conditions_line=_words.conditions_line,
         status=_words.status,
     )
 

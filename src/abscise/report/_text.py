@@ -23,6 +23,7 @@ from abscise.report._data import (
 from abscise.report._sections import course, surroundings
 from abscise.report._words import (
     UNKNOWN,
+    conditions_line,
     place_only,
     removed_line,
     selected_line,
@@ -81,8 +82,9 @@ def plan_view(plan: Plan) -> RenderableType:
 
 
 def _removal_lines(removal: RemovalSummary) -> list[Text]:
-    selected = [Text(selected_line(removal))] if removal.selecting_layers else []
-    return [Text(removed_line(removal)), *selected]
+    more = [Text(selected_line(removal))] if removal.selecting_layers else []
+    more += [Text(conditions_line(removal))] if removal.conditions else []
+    return [Text(removed_line(removal)), *more]
 
 
 def measurement_table(measurement: Measurement) -> Table:

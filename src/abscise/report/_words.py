@@ -60,6 +60,11 @@ def selected_line(removal: RemovalSummary) -> str:
     return f"{layers} a selection of the inputs: {removal.dropped_inputs:,} more are cut there"
 
 
+def conditions_line(removal: RemovalSummary) -> str:
+    """For which batches the plan holds."""
+    return f"holds where {' and '.join(removal.conditions)}"
+
+
 def shown_value(quantity: str, value: float | None) -> str:
     """A cell of the before/after table."""
     if value is None:

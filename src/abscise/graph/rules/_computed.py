@@ -10,7 +10,7 @@ from abscise.graph._liveness import LivenessPass
 from abscise.graph._movement import IDENTITIES, PERMUTES, RESHAPES
 from abscise.graph._program import Program, Ref, Step, resolve
 from abscise.graph.rules._base import Rule
-from abscise.graph.rules._elementwise import is_elementwise
+from abscise.graph.rules._elementwise import Elementwise, is_elementwise
 from abscise.graph.rules._norm import BATCH_NORMS, BatchNorm
 from abscise.graph.rules._spatial import Reduction, is_reduction
 
@@ -56,7 +56,8 @@ def fold_static(ctx: ConstantPass, step: Step, rule: Rule) -> bool:
     Returns:
         Whether the rule of the step has nothing to add.
     """
-    foldable = isinstance(rule, Reduction | BatchNorm | WeightNorm) and len(step.outputs) == 1
+    kinds = Reduction | BatchNorm | WeightNorm | Elementwise
+    foldable = isinstance(rule, kinds) and len(step.outputs) == 1
     tensors = _static_operands(ctx, step) if foldable else None
     if tensors is None:
         return False
@@ -83,7 +84,8 @@ def _static_operands(ctx: ConstantPass, step: Step) -> dict[int, Tensor] | None:
             return None
         # In its own format, where a difference of equal numbers has the rounding that forward has.
         tensors[value] = tensor.detach().to(program.values[value].dtype)
-    return tensors
+    device = next((t.device for t in tensors.values() if t.device.type != "cpu"), None)
+    return tensors if device is None else {v: t.to(device) for v, t in tensors.items()}
 
 
 def _sized_by_weights(program: Program, value: int) -> bool:

@@ -14,6 +14,7 @@ from abscise.graph._constants import CONSTANT, FIXED, UNKNOWN, ConstantPass, Kno
 from abscise.graph._functional import operation
 from abscise.graph._labels import Balance, LabelPass, Labels
 from abscise.graph._liveness import LivenessPass
+from abscise.graph._movement import repeated
 from abscise.graph._program import Program, Ref, Step
 from abscise.graph.rules._contraction import Contraction
 
@@ -36,6 +37,8 @@ class Contract:
 
     def constants(self, ctx: ConstantPass, step: Step) -> None:
         c = self.contraction
+        if repeated(ctx.program, c.weight):
+            return  # how many rows it sums over may be the batch size
         outputs = ctx.program.values[step.outputs[0]].shape[c.out_dim]
         size = ctx.program.values[c.x].shape[c.in_dim]
         nonzero = dense_nonzero(ctx, c, outputs)
