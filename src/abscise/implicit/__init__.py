@@ -1,0 +1,42 @@
+"""Implicit sparsity: why units die under Adam with L2, whether yours will, and watching them do it.
+
+```python
+from abscise.implicit import diagnose
+
+print(diagnose(model, torch.optim.Adam(model.parameters(), 1e-3, weight_decay=1e-3), x).verdict)
+```
+
+A unit behind a ReLU that never fires gets no gradient from the data. What is left of its gradient
+is the L2 term, however small, and an adaptive optimizer divides it by its own size: the unit's
+weights fall by full steps until they are gone. Nothing of this happens with decoupled decay, with
+plain SGD, or without something as exact as ReLU.
+"""
+
+from abscise.implicit._diagnose import DEAD, diagnose
+from abscise.implicit._diagnosis import Diagnosis, Fate, Outcome, Part
+from abscise.implicit._law import NEVER, History, history_of, steps_to
+from abscise.implicit._network import Kind, Network, look_at, parameter_kinds
+from abscise.implicit._part import noise_floor
+from abscise.implicit._rule import Decay, Family, Rule, read_rule
+
+__all__ = [
+    "DEAD",
+    "NEVER",
+    "Decay",
+    "Diagnosis",
+    "Family",
+    "Fate",
+    "History",
+    "Kind",
+    "Network",
+    "Outcome",
+    "Part",
+    "Rule",
+    "diagnose",
+    "history_of",
+    "look_at",
+    "noise_floor",
+    "parameter_kinds",
+    "read_rule",
+    "steps_to",
+]
