@@ -14,6 +14,7 @@ plain SGD, or without something as exact as ReLU.
 
 from abscise.implicit._diagnose import DEAD, diagnose
 from abscise.implicit._diagnosis import Diagnosis, Fate, Outcome, Part
+from abscise.implicit._gradients import gradient_sizes
 from abscise.implicit._law import NEVER, History, history_of, steps_to
 from abscise.implicit._network import Kind, Network, look_at, parameter_kinds
 from abscise.implicit._part import noise_floor
@@ -33,6 +34,7 @@ __all__ = [
     "Part",
     "Rule",
     "diagnose",
+    "gradient_sizes",
     "history_of",
     "look_at",
     "noise_floor",

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from abscise.implicit._diagnosis import Fate, Outcome, Part
-from abscise.implicit._law import NEVER, History, history_of, steps_to
+from abscise.implicit._law import NEVER, history_of, steps_to
 from abscise.implicit._network import Kind, Network
 from abscise.implicit._part import FULL_STEP
 from abscise.implicit._rule import Decay, Family, Rule
@@ -13,14 +13,14 @@ from abscise.implicit._rule import Decay, Family, Rule
 _MANY = 0.01  # share of weights from which a decay that does nothing is worth a line
 
 
-def verdict_of(
+def verdict_of(  # noqa: PLR0911 - one return per reason
     name: str, network: Network, parts: Sequence[Part], rules: Sequence[Rule | None]
 ) -> tuple[Outcome, str]:
     """The outcome, and one sentence with the numbers that decide it.
 
     A unit dies with its weights or with its gamma: the first of them counts.
     """
-    carriers = [part for part in parts if part.kind in {Kind.WEIGHT, Kind.GAMMA}]
+    carriers = carriers_of(parts)
     if any(rule is None for rule in rules) and not any(_gets_there(it) for it in carriers):
         return Outcome.UNKNOWN, f"Unknown: no law is known for {name} with these options."
     if not carriers:
@@ -30,6 +30,11 @@ def verdict_of(
     if not network.dying and network.living:
         return Outcome.WILL_NOT, _without_relu(network, carriers)
     return _timed(name, network, carriers)
+
+
+def carriers_of(parts: Sequence[Part]) -> list[Part]:
+    """The parts with which a unit dies: weights and gamma."""
+    return [part for part in parts if part.kind in {Kind.WEIGHT, Kind.GAMMA}]
 
 
 def _timed(name: str, network: Network, carriers: Sequence[Part]) -> tuple[Outcome, str]:
@@ -75,9 +80,12 @@ def findings_of(
     steps: int | None,
 ) -> tuple[str, ...]:
     """What else matters, one line each."""
-    return tuple(
-        [*_about_network(network), *_about_rules(rules), *_about_parts(parts, steps)]
-        + _about_parameters(facts)
+    return (
+        *_about_network(network),
+        *_about_rules(rules),
+        *_about_parts(parts, steps),
+        *_about_gradients(parts),
+        *_about_parameters(facts),
     )
 
 
@@ -100,7 +108,12 @@ def _about_rules(rules: Sequence[Rule | None]) -> list[str]:
     for rule in filter(None, rules):
         if rule.decay is Decay.COUPLED and rule.adaptive and rule.ceiling < FULL_STEP:
             found.append(
-                f"a*lam/eps is {rule.ceiling:.1g}, below {FULL_STEP:g}: eps keeps L2 from full steps"
+                f"a*lam/eps {rule.ceiling:.1g} is below {FULL_STEP:g}: eps keeps L2 from full steps"
+            )
+        if rule.cycle > 0:
+            found.append(
+                f"a*lam/eps {rule.ceiling:.2g} is above {rule.stability_bound:.3g}: dead weights "
+                f"jump by about {rule.cycle:.1g} until the learning rate falls"
             )
         if rule.amsgrad:
             found.append("AMSGrad never forgets large gradients: L2 stays a small part of a step")
@@ -122,9 +135,16 @@ def _about_parts(parts: Sequence[Part], steps: int | None) -> list[str]:
             found.append(f"{where}: {part.subnormal:,} subnormal numbers slow CPUs down now")
         elif steps is not None and (part.subnormal_after or NEVER) < steps:
             after = f"{part.subnormal_after:,.0f}"
-            found.append(f"{where}: dead ones are subnormal after {after} steps, slow on CPUs: snap_")
-        if part.start == 0 and part.kind is Kind.GAMMA:
-            found.append(f"{where}: every scale is 0: these layers are dead as a whole")
+            found.append(f"{where}: subnormal, slow on CPUs, {after} steps after death: snap_")
+    return found
+
+
+def _about_gradients(parts: Sequence[Part]) -> list[str]:
+    found = [
+        f"group {part.group}, {part.kind}: {part.why}"
+        for part in carriers_of(parts)
+        if part.fate is Fate.DEPENDS and part.largest_gradient is not None
+    ]
     sources = {part.gradient_source for part in parts}
     if sources == {None} and any(part.decay is Decay.COUPLED for part in parts):
         found.append("the size of the gradients is unknown: a fresh optimizer remembers none")
@@ -133,6 +153,8 @@ def _about_parts(parts: Sequence[Part], steps: int | None) -> list[str]:
 
 def _about_parameters(facts: Mapping[str, Sequence[Any]]) -> list[str]:
     found = []
+    if facts["gone"]:
+        found.append(f"dead as a whole layer already: {_some(facts['gone'])}")
     if facts["missing"]:
         names = _some(facts["missing"])
         found.append(f"the optimizer does not hold {names}: they stay as they are")
@@ -197,7 +219,7 @@ def _more_by_memory(parts: Sequence[Part], rules: Sequence[Rule], steps: int | N
         return []
     for memory in (0.995, 0.99, 0.98, 0.95):
         shorter = replace(rule, memory=memory)
-        history = history_of(shorter, late[0].gradient_rms or 0.0, steps) or History()
+        history = history_of(shorter, late[0].gradient_rms or 0.0, steps)
         count = steps_to(shorter, late[0].start, 1e-3, history)
         if memory < rule.memory and count <= steps:
             name = "beta2" if rule.family is Family.ADAM else "alpha"
@@ -207,10 +229,12 @@ def _more_by_memory(parts: Sequence[Part], rules: Sequence[Rule], steps: int | N
 
 def less_of(parts: Sequence[Part], rules: Sequence[Rule | None]) -> tuple[str, ...]:
     """How to keep units alive, where some would die."""
-    if not any(_gets_there(part) for part in parts):
+    if not any(_gets_there(part) for part in carriers_of(parts)):
         return ()
     found = []
-    if any(rule is not None and rule.family is Family.ADAM for rule in rules):
-        found += ["AdamW with the same weight_decay", "amsgrad=True, or eps=1e-3"]
+    adam = [rule for rule in rules if rule is not None and rule.family is Family.ADAM]
+    if any(rule.decay is Decay.COUPLED for rule in adam):
+        found.append("AdamW with the same weight_decay")
+        found += ["amsgrad=True, or eps=1e-3"] if not all(rule.amsgrad for rule in adam) else []
     found.append("less weight_decay, or none on gamma")
     return tuple(found)

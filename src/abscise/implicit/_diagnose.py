@@ -55,7 +55,8 @@ def diagnose(  # noqa: PLR0913 - what a user can know, all of it optional but th
         ModelError: The model has no parameters, or NaN or infinite ones.
         InputError: The example inputs do not run, or an activation is not known.
     """
-    _check(model, steps, batch_size, threshold, gradient_rms)
+    _check(steps, batch_size, threshold, gradient_rms)
+    _check_weights(model)
     network = look_at(model, example_inputs, activations)
     named = dict(model.named_parameters())
     sizes, source = _sizes(gradient_rms, named)
@@ -68,9 +69,14 @@ def diagnose(  # noqa: PLR0913 - what a user can know, all of it optional but th
         for part in _parts(index, group, optimizer, (names, kinds), question)
     ]
     held = {id(it) for group in optimizer.param_groups for it in group["params"]}
-    facts = {
+    facts: dict[str, list[Any]] = {
         "missing": [name for name, it in named.items() if id(it) not in held],
         "foreign": [it for it in held if it not in names],
+        "gone": [
+            name
+            for name, it in named.items()
+            if kinds[name] in {Kind.WEIGHT, Kind.GAMMA} and _below(it, threshold)
+        ],
         "fixed": [name for name, it in named.items() if not it.requires_grad],
     }
     rules = [read_rule(optimizer, group) for group in optimizer.param_groups]
@@ -88,6 +94,10 @@ def diagnose(  # noqa: PLR0913 - what a user can know, all of it optional but th
         more=more_of(network, parts, rules, steps, batch_size),
         less=less_of(parts, rules),
     )
+
+
+def _below(tensor: Tensor, threshold: float) -> bool:
+    return bool((tensor.detach().abs() < threshold).all())
 
 
 def _parts(
@@ -129,7 +139,6 @@ def _sizes(
 
 
 def _check(
-    model: nn.Module,
     steps: int | None,
     batch_size: int | None,
     threshold: float,
@@ -147,6 +156,9 @@ def _check(
         if size is not None and not 0 <= size < math.inf:
             message = f"gradient_rms must be >= 0 and finite, got {size}"
             raise ValueError(message)
+
+
+def _check_weights(model: nn.Module) -> None:
     parameters = dict(model.named_parameters())
     if not parameters:
         message = f"{type(model).__name__} has no parameters: nothing can die"

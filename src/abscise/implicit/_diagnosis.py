@@ -48,6 +48,7 @@ class Part:
         ceiling: lr * strength / eps with L2 and an adaptive optimizer: the largest share of a
             weight that one step can take. Below 0.01 the effect slows down.
         stability_bound: A `ceiling` above it ends in a cycle instead of at zero.
+        cycle: Size of that cycle, 0 where there is none; smaller learning rates end it.
         gradient_rms: Size of their gradients before death.
         gradient_source: Where it comes from.
         steps: Optimizer steps from `start` to the threshold after the data gradient is gone.
@@ -71,6 +72,7 @@ class Part:
     start: float
     ceiling: float | None = None
     stability_bound: float | None = None
+    cycle: float | None = None
     gradient_rms: float | None = None
     gradient_source: str | None = None
     steps: float | None = None
@@ -119,7 +121,7 @@ class Diagnosis:
         return {"format": FORMAT, **_plain(asdict(self))}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any) -> Any:  # noqa: PLR0911 - one return per kind
     match value:
         case dict():
             return {key: _plain(item) for key, item in value.items()}

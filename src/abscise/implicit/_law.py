@@ -25,8 +25,9 @@ from dataclasses import dataclass, replace
 from abscise.implicit._rule import Decay, Family, Rule
 
 NEVER = math.inf
-_STEP = 0.02  # largest change of ln(weight) or ln(divisor) in one stride
+_STEP = 0.04  # largest change of ln(weight) or ln(divisor) in one stride
 _STRIDES = 200_000
+_SINGLE = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +56,14 @@ def history_of(rule: Rule, gradient_rms: float, steps: int) -> History:
     return History(square * share, update, steps)
 
 
-def steps_to(
+def steps_to(  # noqa: PLR0911 - one return per law
     rule: Rule, start: float, threshold: float, history: History | None = None
 ) -> float:
     """Steps until |weight| stays below `threshold`, from `start`, without any data gradient.
 
     Within 3 % of torch's own optimizers where the answer is above 2,000; below that a few dozen
-    steps off. `NEVER` where no decay acts, or where the weight ends in a limit cycle.
+    steps off. `NEVER` where no decay acts, or where the weight ends in a cycle
+    of that size.
 
     Raises:
         ValueError: `start` or `threshold` is not positive and finite.
@@ -72,7 +74,7 @@ def steps_to(
             raise ValueError(message)
     if start <= threshold:
         return 0.0
-    if rule.decay is Decay.NONE or rule.lr == 0:
+    if rule.decay is Decay.NONE or rule.lr == 0 or threshold < rule.cycle:
         return NEVER
     distance = math.log(start / threshold)
     if rule.decay is not Decay.COUPLED:
@@ -119,25 +121,28 @@ class _State:
 
 
 def _integrated(rule: Rule, start: float, threshold: float, history: History) -> float:
+    """The first steps one by one, in which a fresh divisor changes most; then in strides."""
     state = _State(math.log(start), history.second, history.second, history.update, history.steps)
-    state = _remember(rule, state, math.log(start), 1.0)  # a step sees its own gradient
     end = math.log(threshold)
+    for count in range(1, _SINGLE + 1):
+        state = _remember(rule, state, state.log_weight, 1.0)  # a step sees its own gradient
+        rate = decay_rate(rule, _share(rule, state))
+        if state.log_weight - rate <= end:
+            return float(count)
+        state = replace(state, log_weight=state.log_weight - rate)
+    state = _remember(rule, state, state.log_weight, 1.0)
     for _ in range(_STRIDES):
-        share = _share(rule, state)
-        rate = decay_rate(rule, share)
-        if rate <= 0 or rate == NEVER:
-            return NEVER
+        rate = decay_rate(rule, _share(rule, state))
         stride = _STEP / max(rate, _divisor_rate(rule, state), 1e-300)
         middle = state.log_weight - rate * stride / 2
-        half = _remember(rule, replace(state, log_weight=middle), middle, stride / 2)
-        rate = decay_rate(rule, _share(rule, half))
-        if rate <= 0 or rate == NEVER:
+        rate = decay_rate(rule, _share(rule, _remember(rule, state, middle, stride / 2)))
+        if rate <= 0:
             return NEVER
         left = state.log_weight - end
         if rate * stride >= left:
-            return state.steps - history.steps + left / rate
-        after = replace(state, log_weight=state.log_weight - rate * stride)
-        state = _remember(rule, after, middle, stride)
+            return state.steps - 1 - history.steps + left / rate
+        state = replace(state, log_weight=state.log_weight - rate * stride)
+        state = _remember(rule, state, middle, stride)
     return NEVER
 
 

@@ -57,8 +57,8 @@ def describe_part(
     }
     if rule is None:
         unknown = "no law is known for this optimizer with these options"
-        nothing = {"decay": None, "lr": None, "strength": None}
-        return Part(**about, **nothing, fate=Fate.UNKNOWN, why=unknown)
+        about |= {"decay": None, "lr": None, "strength": None}
+        return Part(**about, fate=Fate.UNKNOWN, why=unknown)
     rms, source, history = _before(rule, tensors, states, question)
     about |= {
         "decay": rule.decay,
@@ -66,6 +66,7 @@ def describe_part(
         "strength": rule.strength,
         "ceiling": rule.ceiling,
         "stability_bound": rule.stability_bound,
+        "cycle": rule.cycle,
         "gradient_rms": rms,
         "gradient_source": source,
         "no_op_share": _no_op_share(rule, tensors.values()),
@@ -113,7 +114,7 @@ def _times(
     if known:
         names["steps"] = steps_to(rule, start, question.threshold, history)
         names["subnormal_after"] = steps_to(rule, start, tiny, history)
-    if question.steps is not None and rule.adaptive and rule.decay is Decay.COUPLED:
+    if question.steps is not None and not known:
         names["largest_gradient"] = _largest_gradient(rule, start, question, question.steps)
     return names
 
@@ -128,7 +129,7 @@ def _largest_gradient(rule: Rule, start: float, question: Question, steps: int) 
     low, high = -12.0, 6.0
     if not fits(10**low):
         return None
-    for _ in range(20):
+    for _ in range(12):
         middle = (low + high) / 2
         low, high = (middle, high) if fits(10**middle) else (low, middle)
     return float(10**low)
@@ -181,17 +182,34 @@ def _remembered(rule: Rule, states: Sequence[Mapping[str, Any]]) -> History | No
 
 
 def _fate(rule: Rule, about: Mapping[str, Any], question: Question) -> tuple[Fate, str]:
-    run, steps, least = question.steps, about.get("steps"), about["steps_at_least"]
+    unmoved = _unmoved(rule, about, question)
+    return _timed(about, question.steps) if unmoved is None else unmoved
+
+
+def _unmoved(  # noqa: PLR0911 - one return per reason
+    rule: Rule, about: Mapping[str, Any], question: Question
+) -> tuple[Fate, str] | None:
+    """The fate of what no number of steps brings to the threshold; None: steps decide."""
     if about["start"] == 0:
         return Fate.DIES, "all of it is zero already"
     if rule.decay is Decay.NONE:
         return Fate.STAYS, "no decay: nothing pulls it to zero"
     if rule.decay is not Decay.COUPLED and about["no_op_share"] == 1:
-        return Fate.STAYS, "the decay is smaller than half a unit in the last place: it does nothing"
-    if rule.ceiling >= rule.stability_bound and not rule.frozen:
-        return Fate.CYCLES, f"{rule.ceiling:.2g} is above the bound {rule.stability_bound:.3g}"
-    if least == NEVER:
+        return (
+            Fate.STAYS,
+            "the decay is smaller than half a unit in the last place: it does nothing",
+        )
+    if rule.cycle > question.threshold:
+        return Fate.CYCLES, f"it keeps jumping by about {rule.cycle:.1g}: the learning rate is high"
+    if about["steps_at_least"] == NEVER:
         return Fate.STAYS, "its decay is too weak to be told from none"
+    return None
+
+
+def _timed(  # noqa: PLR0911 - one return per fate
+    about: Mapping[str, Any], run: int | None
+) -> tuple[Fate, str]:
+    steps, least = about.get("steps"), about["steps_at_least"]
     if run is None:
         told = "at least " if steps is None else ""
         count = least if steps is None else steps

@@ -76,7 +76,7 @@ class Rule:
         return self.amsgrad or self.family is Family.ADAGRAD
 
     @property
-    def ceiling(self) -> float:
+    def ceiling(self) -> float:  # noqa: PLR0911 - one return per law
         """Largest share of a weight that one step can take, all gradients gone: a lam / eps."""
         if self.decay is Decay.NONE:
             return 0.0
@@ -86,7 +86,7 @@ class Rule:
             return self.lr * self.strength
         if self.eps == 0:
             return float("inf")
-        # Adadelta: sqrt(0 + eps) / sqrt(0 + eps) = 1.
+        # Adadelta has eps above and below its fraction.
         return self.lr * self.strength / (1.0 if self.family is Family.ADADELTA else self.eps)
 
     @property
@@ -97,6 +97,18 @@ class Rule:
         if self.family is Family.ADAM:
             return 2 * (1 + self.momentum) / (1 - self.momentum)
         return 2 * (1 + self.momentum) / (1 - self.dampening if self.momentum else 1.0)
+
+    @property
+    def cycle(self) -> float:
+        """Size (root mean square) at which a weight of 0 keeps jumping; 0 where it vanishes.
+
+        Above the bound the weight's own gradient has to be what makes the divisor large enough:
+        lr * strength / (strength * size + eps) = bound. Peaks are up to 20 times higher.
+        """
+        forgets = self.adaptive and not self.frozen and self.family is not Family.ADADELTA
+        if self.decay is not Decay.COUPLED or not forgets or not self.strength:
+            return 0.0
+        return max(0.0, self.lr / self.stability_bound - self.eps / self.strength)
 
 
 def read_rule(optimizer: Optimizer, group: Mapping[str, Any]) -> Rule | None:
