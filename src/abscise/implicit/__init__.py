@@ -18,6 +18,19 @@ from abscise.implicit._gradients import gradient_sizes
 from abscise.implicit._law import NEVER, History, history_of, steps_to
 from abscise.implicit._network import Kind, Network, look_at, parameter_kinds
 from abscise.implicit._part import noise_floor
+from abscise.implicit._recipes import (
+    Strengths,
+    adadelta_l2,
+    adadelta_wd,
+    adagrad_l2,
+    adagrad_wd,
+    adam_l2,
+    adam_wd,
+    rmsprop_l2,
+    rmsprop_wd,
+    sgd_l2,
+    sgd_wd,
+)
 from abscise.implicit._rule import Decay, Family, Rule, read_rule
 
 __all__ = [
@@ -33,6 +46,13 @@ __all__ = [
     "Outcome",
     "Part",
     "Rule",
+    "Strengths",
+    "adadelta_l2",
+    "adadelta_wd",
+    "adagrad_l2",
+    "adagrad_wd",
+    "adam_l2",
+    "adam_wd",
     "diagnose",
     "gradient_sizes",
     "history_of",
@@ -40,5 +60,9 @@ __all__ = [
     "noise_floor",
     "parameter_kinds",
     "read_rule",
+    "rmsprop_l2",
+    "rmsprop_wd",
+    "sgd_l2",
+    "sgd_wd",
     "steps_to",
 ]
