@@ -12,6 +12,7 @@ weights fall by full steps until they are gone. Nothing of this happens with dec
 plain SGD, or without something as exact as ReLU.
 """
 
+from abscise.implicit._activity import Activity, LayerActivity, activity
 from abscise.implicit._diagnose import DEAD, diagnose
 from abscise.implicit._diagnosis import Diagnosis, Fate, Outcome, Part
 from abscise.implicit._gradients import gradient_sizes
@@ -31,22 +32,38 @@ from abscise.implicit._recipes import (
     sgd_l2,
     sgd_wd,
 )
+from abscise.implicit._records import HISTOGRAM, LayerRecord, Record
 from abscise.implicit._rule import Decay, Family, Rule, read_rule
+from abscise.implicit._sinks import JsonLines, Sink, TensorBoard, Writer
+from abscise.implicit._tracker import THRESHOLDS, Look, Tracker
 
 __all__ = [
     "DEAD",
+    "HISTOGRAM",
     "NEVER",
+    "THRESHOLDS",
+    "Activity",
     "Decay",
     "Diagnosis",
     "Family",
     "Fate",
     "History",
+    "JsonLines",
     "Kind",
+    "LayerActivity",
+    "LayerRecord",
+    "Look",
     "Network",
     "Outcome",
     "Part",
+    "Record",
     "Rule",
+    "Sink",
     "Strengths",
+    "TensorBoard",
+    "Tracker",
+    "Writer",
+    "activity",
     "adadelta_l2",
     "adadelta_wd",
     "adagrad_l2",

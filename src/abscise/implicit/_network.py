@@ -97,6 +97,15 @@ def parameter_kinds(model: nn.Module) -> dict[str, Kind]:
     return kinds
 
 
+def function_name(
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> str:
+    """The name of a torch function as in `DIES` and `LIVES`."""
+    name = str(getattr(func, "__name__", "")).strip("_").replace("_", "")
+    at_zero = name.startswith("clamp") and _lower_bound(args, kwargs) == 0
+    return "clamp at 0" if at_zero else name
+
+
 def _known(name: str) -> str:
     plain = name.lower().replace("_", "")
     if plain not in DIES | LIVES:
@@ -138,9 +147,7 @@ class _Names(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         given = dict(kwargs or {})
-        name = getattr(func, "__name__", "").strip("_").replace("_", "")
-        at_zero = name.startswith("clamp") and _lower_bound(args, given) == 0
-        self.names.add("clamp at 0" if at_zero else name)
+        self.names.add(function_name(func, args, given))
         return func(*args, **given)
 
 
