@@ -184,6 +184,7 @@ def more_of(
         found.append(f"ReLU in place of {', '.join(network.living)}")
     found += _more_by_rules(known)
     found += _more_by_memory(parts, known, steps)
+    found += _more_by_decay(parts, steps)
     if any(rule.decay is Decay.COUPLED and rule.adaptive for rule in known):
         found.append("more weight_decay, or smaller learning rates at the end")
         size = "" if batch_size is None else f" than {batch_size}"
@@ -225,6 +226,19 @@ def _more_by_memory(parts: Sequence[Part], rules: Sequence[Rule], steps: int | N
             name = "beta2" if rule.family is Family.ADAM else "alpha"
             return [f"{name} {memory:g}: death in {count:,.0f} steps"]
     return []
+
+
+def _more_by_decay(parts: Sequence[Part], steps: int | None) -> list[str]:
+    """What a decoupled decay would need to be."""
+    late = [it for it in parts if it.fate is Fate.DIES_LATER and it.kind is Kind.WEIGHT]
+    if steps is None or not late or late[0].decay is not Decay.DECOUPLED:
+        return []
+    (part, *_) = late
+    assert part.steps is not None
+    assert part.strength is not None
+    return [
+        f"or weight_decay={part.strength * part.steps / steps:.2g}, which living units feel too"
+    ]
 
 
 def less_of(parts: Sequence[Part], rules: Sequence[Rule | None]) -> tuple[str, ...]:

@@ -18,10 +18,9 @@ def diagnosis_view(diagnosis: Diagnosis) -> RenderableType:
         Text(diagnosis.verdict),
         Text(),
         parts_table(diagnosis),
-        Text(
-            f"steps: from size to {threshold}, once the data gradient is gone; noise: what keeps "
-            "a living weight from zero; share: of a weight, what one step can take at most"
-        ),
+        Text(f"steps: until below {threshold}, once the data gradient is gone"),
+        Text("noise: how far it keeps a living weight from zero"),
+        Text("share: of a weight, what one step takes at most (a*lam/eps)"),
     ]
     for title, found in (
         ("What matters:", diagnosis.findings),
