@@ -260,6 +260,51 @@ def test_weights_that_are_no_numbers_are_refused() -> None:
         _ = diagnose(nn.ReLU(), Adam(net().parameters()))
 
 
+@pytest.mark.parametrize("model", [nn.Sequential(nn.LazyLinear(3)), net().to("meta")])
+def test_weights_without_values_are_refused(model: nn.Module) -> None:
+    with pytest.raises(ModelError, match="has no values yet"):
+        _ = diagnose(model, Adam(net().parameters()))
+
+
+def test_weights_that_are_zero_already_are_said() -> None:
+    model = net(norm=False)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            _ = parameter.zero_()
+    assert asked(Adam, model, **L2).verdict.startswith("Nothing is left to die")
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "words"),
+    [
+        (Adam, L2 | {"lr": 0.0}, "the learning rate is 0"),
+        (AdamW, {"lr": 1.0, "weight_decay": 3.0}, "takes 3 of a weight"),
+        (SGD, {"lr": 10.0, "weight_decay": 1.0}, "takes 10 of a weight"),
+    ],
+)
+def test_rates_that_lead_nowhere_are_said(
+    kind: Callable[..., Optimizer], options: dict[str, Any], words: str
+) -> None:
+    found = asked(kind, net(), **options)
+    assert found.outcome is Outcome.WILL_NOT
+    assert words in found.verdict
+
+
+def test_coarse_numbers_are_said_to_swallow_small_steps() -> None:
+    model = net().bfloat16()
+    found = diagnose(model, Adam(model.parameters(), **L2), steps=10_000, gradient_rms=1e-3)
+    assert {part.coarse for part in found.parts} == {"bfloat16"}
+    assert any("bfloat16 rounds small steps away" in line for line in found.findings)
+    assert {part.coarse for part in asked(Adam, net(), **L2).parts} == {None}
+
+
+def test_a_decoupled_decay_that_would_be_enough_is_named() -> None:
+    (_, advice) = asked(AdamW, net(), lr=1e-3, weight_decay=1e-3, steps=10_000).more
+    enough = float(advice.split("=")[1].split(",")[0])
+    again = asked(AdamW, net(), lr=1e-3, weight_decay=1.02 * enough, steps=10_000)
+    assert again.outcome is Outcome.WILL_DIE
+
+
 @pytest.mark.parametrize("name", VERDICTS)
 def test_a_diagnosis_is_json(name: str) -> None:
     kind, options, outcome = VERDICTS[name]

@@ -27,9 +27,11 @@ def verdict_of(  # noqa: PLR0911 - one return per reason
         return Outcome.WILL_NOT, "No unit will die: the optimizer holds no weights of this model."
     if all(part.strength == 0 for part in carriers):
         return Outcome.WILL_NOT, f"No unit will die: {name} has no weight decay."
+    if all(part.start == 0 for part in carriers):
+        return Outcome.WILL_DIE, "Nothing is left to die: all weights and scales are 0 already."
     if not network.dying and network.living:
         return Outcome.WILL_NOT, _without_relu(network, carriers)
-    return _timed(name, network, carriers)
+    return _timed(name, network, [part for part in carriers if part.start > 0])
 
 
 def carriers_of(parts: Sequence[Part]) -> list[Part]:
@@ -131,6 +133,10 @@ def _about_parts(parts: Sequence[Part], steps: int | None) -> list[str]:
         if part.strength and part.no_op_share is not None and part.no_op_share > _MANY:
             share = f"{100 * part.no_op_share:.0f} %"
             found.append(f"{where}: the decay is rounded away on {share} of the numbers")
+        if part.coarse:
+            found.append(
+                f"{where}: {part.coarse} rounds small steps away; the times here are too short"
+            )
         if part.subnormal:
             found.append(f"{where}: {part.subnormal:,} subnormal numbers slow CPUs down now")
         elif steps is not None and (part.subnormal_after or NEVER) < steps:

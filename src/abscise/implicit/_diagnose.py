@@ -164,6 +164,9 @@ def _check_weights(model: nn.Module) -> None:
         message = f"{type(model).__name__} has no parameters: nothing can die"
         raise ModelError(message)
     for name, parameter in parameters.items():
+        if parameter.is_meta or isinstance(parameter, nn.UninitializedParameter):
+            message = f"parameter {name} has no values yet: give it some, or run the model once"
+            raise ModelError(message)
         if not bool(torch.isfinite(parameter).all()):
             message = f"parameter {name} has NaN or infinite values: train from a sound state"
             raise ModelError(message)

@@ -58,6 +58,7 @@ class Part:
         subnormal_after: Steps until dead weights are subnormal numbers; infinite: never.
         subnormal: Elements that are subnormal now.
         no_op_share: Share of the elements that one step of the decay alone leaves bit for bit.
+        coarse: Name of the type of numbers where it is so coarse that small steps do nothing.
         fate: What becomes of one whose unit gets no data gradient.
         why: The reason, one line.
     """
@@ -82,6 +83,7 @@ class Part:
     subnormal_after: float | None = None
     subnormal: int = 0
     no_op_share: float | None = None
+    coarse: str | None = None
     fate: Fate
     why: str
 

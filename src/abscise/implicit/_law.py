@@ -19,8 +19,8 @@ Implicit Weight Sparsity in Rectifier Neural Networks", arXiv 1812.08119.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from abscise.implicit._rule import Decay, Family, Rule
 
@@ -109,8 +109,7 @@ def decay_rate(rule: Rule, share: float) -> float:
     return -math.log1p(-missing)
 
 
-@dataclass(frozen=True, slots=True)
-class _State:
+class _State(NamedTuple):
     """Where the weight is: ln|weight|, and the moments that the divisor is made of."""
 
     log_weight: float
@@ -129,7 +128,7 @@ def _integrated(rule: Rule, start: float, threshold: float, history: History) ->
         rate = decay_rate(rule, _share(rule, state))
         if state.log_weight - rate <= end:
             return float(count)
-        state = replace(state, log_weight=state.log_weight - rate)
+        state = state._replace(log_weight=state.log_weight - rate)
     state = _remember(rule, state, state.log_weight, 1.0)
     for _ in range(_STRIDES):
         rate = decay_rate(rule, _share(rule, state))
@@ -141,7 +140,7 @@ def _integrated(rule: Rule, start: float, threshold: float, history: History) ->
         left = state.log_weight - end
         if rate * stride >= left:
             return state.steps - 1 - history.steps + left / rate
-        state = replace(state, log_weight=state.log_weight - rate * stride)
+        state = state._replace(log_weight=state.log_weight - rate * stride)
         state = _remember(rule, state, middle, stride)
     return NEVER
 
@@ -156,13 +155,8 @@ def _remember(rule: Rule, state: _State, log_weight: float, steps: float) -> _St
     if rule.family is Family.ADADELTA:
         moved = (update + rule.eps) / (state.second + rule.eps) * square
         update = keep * update + (1 - keep) * moved
-    return replace(
-        state,
-        second=second,
-        peak=max(state.peak, second),
-        update=update,
-        steps=state.steps + steps,
-    )
+    peak = max(state.peak, second)
+    return _State(state.log_weight, second, peak, update, state.steps + steps)
 
 
 def _share(rule: Rule, state: _State) -> float:
@@ -182,5 +176,5 @@ def _divisor(rule: Rule, state: _State) -> float:
 
 def _divisor_rate(rule: Rule, state: _State) -> float:
     """|d ln(divisor) / d step|, by how far one step moves it."""
-    look: Callable[[_State], float] = lambda at: math.log(_share(rule, at))  # noqa: E731
-    return abs(look(_remember(rule, state, state.log_weight, 1.0)) - look(state))
+    after = _remember(rule, state, state.log_weight, 1.0)
+    return abs(math.log(_share(rule, after) / _share(rule, state)))

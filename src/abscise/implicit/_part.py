@@ -16,6 +16,7 @@ from abscise.implicit._rule import Decay, Family, Rule
 FULL_STEP = 1e-2
 """A `ceiling` below it slows the effect down; at 1e-4 Adam behaves like SGD."""
 
+_COARSE = 1e-4
 _SECONDS = ("exp_avg_sq", "square_avg", "sum")
 _STATE = "state of the optimizer"
 
@@ -53,6 +54,7 @@ def describe_part(
         "tensors": len(tensors),
         "numbers": numbers,
         "start": _rms(tensors.values(), numbers),
+        "coarse": _coarse(tensors.values()),
         "subnormal": sum(_subnormal(tensor) for tensor in tensors.values()),
     }
     if rule is None:
@@ -72,6 +74,11 @@ def describe_part(
         "no_op_share": _no_op_share(rule, tensors.values()),
     }
     about |= _times(rule, about["start"], history, tensors, question)
+    asked = kind in {Kind.WEIGHT, Kind.GAMMA} and "steps" not in about
+    if asked and question.steps is not None:
+        about["largest_gradient"] = _largest_gradient(
+            rule, about["start"], question, question.steps
+        )
     about["noise_floor"] = None if rms is None else noise_floor(rule, rms)
     fate, why = _fate(rule, about, question)
     return Part(**about, fate=fate, why=why)
@@ -114,8 +121,6 @@ def _times(
     if known:
         names["steps"] = steps_to(rule, start, question.threshold, history)
         names["subnormal_after"] = steps_to(rule, start, tiny, history)
-    if question.steps is not None and not known:
-        names["largest_gradient"] = _largest_gradient(rule, start, question, question.steps)
     return names
 
 
@@ -201,8 +206,10 @@ def _unmoved(  # noqa: PLR0911 - one return per reason
         )
     if rule.cycle > question.threshold:
         return Fate.CYCLES, f"it keeps jumping by about {rule.cycle:.1g}: the learning rate is high"
+    if rule.lr == 0:
+        return Fate.STAYS, "the learning rate is 0"
     if about["steps_at_least"] == NEVER:
-        return Fate.STAYS, "its decay is too weak to be told from none"
+        return Fate.CYCLES, f"one step of the decay takes {rule.ceiling:.2g} of a weight: too much"
     return None
 
 
@@ -215,10 +222,11 @@ def _timed(  # noqa: PLR0911 - one return per fate
         count = least if steps is None else steps
         return Fate.DEPENDS, f"{told}{count:,.0f} steps after its data gradient is gone"
     if steps is None:
-        largest = about.get("largest_gradient")
-        if least > run or largest is None:
+        if least > run:
             return Fate.DIES_LATER, f"at least {least:,.0f} steps, the run has {run:,}"
-        return Fate.DEPENDS, f"dies within the run where its gradients were below {largest:.1g}"
+        largest = about.get("largest_gradient")
+        told = "next to no gradients" if largest is None else f"gradients below {largest:.1g}"
+        return Fate.DEPENDS, f"dies within the run where it had {told}"
     if steps <= run:
         return Fate.DIES, f"{steps:,.0f} of the run's {run:,} steps"
     return Fate.DIES_LATER, f"{steps:,.0f} steps, the run has {run:,}"
@@ -242,6 +250,12 @@ def _no_op_share(rule: Rule, tensors: Collection[Tensor]) -> float | None:
 def _rms(tensors: Collection[Tensor], numbers: int) -> float:
     with torch.no_grad():
         return math.sqrt(sum(float(it.double().square().sum()) for it in tensors) / numbers)
+
+
+def _coarse(tensors: Collection[Tensor]) -> str | None:
+    """bfloat16 and float16 weights: a step below half a unit in the last place is no step."""
+    types = {it.dtype for it in tensors if torch.finfo(it.dtype).eps > _COARSE}
+    return ", ".join(sorted(str(it).removeprefix("torch.") for it in types)) or None
 
 
 def _subnormal(tensor: Tensor) -> int:
