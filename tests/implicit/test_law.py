@@ -117,6 +117,7 @@ def test_the_time_to_death_is_within_3_percent_of_torch_above_2000_steps(
     rule = rule_of(make)
     predicted = steps_to(rule, start, threshold, history_of(rule, rms, past) if past else None)
     _ = assume(2000 < predicted < LONGEST)
+    _ = assume(threshold > 50 * rule.cycle)  # below, peaks of the cycle come back above it
     measured = steps_below(make, start, threshold, rms, past)
     assert predicted == pytest.approx(measured, rel=TOLERANCE)
 

@@ -27,7 +27,8 @@ from abscise.implicit._rule import Decay, Family, Rule
 NEVER = math.inf
 _STEP = 0.04  # largest change of ln(weight) or ln(divisor) in one stride
 _STRIDES = 200_000
-_SINGLE = 50
+_SINGLE, _SINGLES = 50, 1000
+_LOOPS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,19 @@ def history_of(rule: Rule, gradient_rms: float, steps: int) -> History:
     square = gradient_rms**2
     if rule.family is Family.ADAGRAD:
         return History(square * steps, 0.0, steps)
-    # Adadelta's updates settle where they have the size of the gradients.
-    share = 1 - rule.memory**steps
-    update = square * share if rule.family is Family.ADADELTA else 0.0
-    return History(square * share, update, steps)
+    second = square * (1 - rule.memory**steps)
+    update = _updates(rule, square, steps) if rule.family is Family.ADADELTA else 0.0
+    return History(second, update, steps)
+
+
+def _updates(rule: Rule, square: float, steps: int) -> float:
+    """Second moment of Adadelta's updates: it follows that of the gradients, slowly."""
+    second = update = 0.0
+    for _ in range(min(steps, _LOOPS)):
+        second += (1 - rule.memory) * (square - second)
+        moved = (update + rule.eps) / (second + rule.eps) * square
+        update += (1 - rule.memory) * (moved - update)
+    return update
 
 
 def steps_to(  # noqa: PLR0911 - one return per law
@@ -62,8 +72,8 @@ def steps_to(  # noqa: PLR0911 - one return per law
     """Steps until |weight| stays below `threshold`, from `start`, without any data gradient.
 
     Within 3 % of torch's own optimizers where the answer is above 2,000; below that a few dozen
-    steps off. `NEVER` where no decay acts, or where the weight ends in a cycle
-    of that size.
+    steps off. Where `rule.cycle` is not 0, a threshold within 50 times of it is crossed back now
+    and then. `NEVER` where no decay acts, or where the cycle is larger.
 
     Raises:
         ValueError: `start` or `threshold` is not positive and finite.
@@ -120,15 +130,12 @@ class _State(NamedTuple):
 
 
 def _integrated(rule: Rule, start: float, threshold: float, history: History) -> float:
-    """The first steps one by one, in which a fresh divisor changes most; then in strides."""
+    """The first steps one by one, in which momentum builds up; then in strides."""
     state = _State(math.log(start), history.second, history.second, history.update, history.steps)
     end = math.log(threshold)
-    for count in range(1, _SINGLE + 1):
-        state = _remember(rule, state, state.log_weight, 1.0)  # a step sees its own gradient
-        rate = decay_rate(rule, _share(rule, state))
-        if state.log_weight - rate <= end:
-            return float(count)
-        state = state._replace(log_weight=state.log_weight - rate)
+    state = _begun(rule, state, end)
+    if state.log_weight <= end:
+        return state.steps - history.steps
     state = _remember(rule, state, state.log_weight, 1.0)
     for _ in range(_STRIDES):
         rate = decay_rate(rule, _share(rule, state))
@@ -143,6 +150,24 @@ def _integrated(rule: Rule, start: float, threshold: float, history: History) ->
         state = state._replace(log_weight=state.log_weight - rate * stride)
         state = _remember(rule, state, middle, stride)
     return NEVER
+
+
+def _begun(rule: Rule, state: _State, end: float) -> _State:
+    """`state` after the first steps, or where it reaches `end`; momentum begins at 0.
+
+    While a unit lives, the data's gradient and the decay cancel on average.
+    """
+    mu, adam = rule.momentum, rule.family is Family.ADAM
+    weight, velocity = math.exp(state.log_weight), 0.0
+    for _ in range(max(_SINGLE, min(_SINGLES, round(5 / (1 - mu))))):
+        state = _remember(rule, state, state.log_weight, 1.0)  # a step sees its own gradient
+        share = _share(rule, state)
+        velocity = mu * velocity + ((1 - mu) * weight if adam else share * weight)
+        weight -= share * velocity / (1 - mu**state.steps) if adam else velocity
+        if abs(weight) <= math.exp(end):
+            return state._replace(log_weight=end)
+        state = state._replace(log_weight=math.log(abs(weight)))
+    return state
 
 
 def _remember(rule: Rule, state: _State, log_weight: float, steps: float) -> _State:

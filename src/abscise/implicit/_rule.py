@@ -103,7 +103,7 @@ class Rule:
         """Size (root mean square) at which a weight of 0 keeps jumping; 0 where it vanishes.
 
         Above the bound the weight's own gradient has to be what makes the divisor large enough:
-        lr * strength / (strength * size + eps) = bound. Peaks are up to 20 times higher.
+        lr * strength / (strength * size + eps) = bound. Rare peaks are up to 50 times higher.
         """
         forgets = self.adaptive and not self.frozen and self.family is not Family.ADADELTA
         if self.decay is not Decay.COUPLED or not forgets or not self.strength:
