@@ -47,7 +47,8 @@ def diagnose(  # noqa: PLR0913 - what a user can know, all of it optional but th
         steps: Optimizer steps of the whole run.
         batch_size: Examples per step.
         gradient_rms: Size of the gradients of a single weight while its unit lives: one number, or
-            one for each parameter name, as `gradient_sizes` gives.
+            one for each parameter name, as `gradient_sizes` gives. They count as having lasted for
+            half the run.
         threshold: Below it a weight counts as dead.
 
     Raises:
