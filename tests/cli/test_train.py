@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from abscise.cli import _train, main
-from abscise.cli._train import settings
+from abscise.cli._settings import settings
 from abscise.cli._usage import UsageError
 from abscise.report import report_from_json
 from abscise.train import load_data, load_recipe, predict

@@ -15,6 +15,7 @@ from abscise._errors import AbsciseError, RecipeError
 from abscise.cli._options import (
     CompactOptions,
     DemoOptions,
+    DoctorOptions,
     ExplainOptions,
     InspectOptions,
     ModelOptions,
@@ -64,6 +65,12 @@ COMMANDS = (
         "measure", ModelOptions, "_look", "Count parameters, MACs and bytes; time the forward."
     ),
     Command("explain", ExplainOptions, "_look", "Say why one unit stays, or why it may go."),
+    Command(
+        "doctor",
+        DoctorOptions,
+        "_doctor",
+        "Say whether and when units will die, and what to change.",
+    ),
     Command("report", ReportOptions, "_report", "Show a saved removal as one HTML page, or text."),
 )
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser
-from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
+from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+MAY_LEAD = "may stand without a name, and may be left out"
 
 Factory = Annotated[str, "Factory of the model, as package.module:function."]
 
@@ -77,6 +79,36 @@ class ExplainOptions(ModelOptions):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorOptions(ModelOptions):
+    """Options of `abscise doctor`."""
+
+    recipe: Annotated[str, "A recipe; without one, --model, --input and --optimizer.", MAY_LEAD] = (
+        ""
+    )
+    control: Annotated[str | None, "Apply a control's changes to the recipe, e.g. adamw."] = None
+    set: Annotated[tuple[str, ...], "Change one setting of the recipe. Repeatable."] = ()
+    data_root: Annotated[
+        Path | None, "Folder of the data sets (default: $ABSCISE_DATA, then the hub)."
+    ] = None
+    probe: Annotated[
+        NonNegativeInt, "Batches of the recipe's data to measure gradients on; 0 reads no data."
+    ] = 8
+    optimizer: Annotated[str | None, "Of torch.optim, e.g. adam."] = None
+    learning_rate: Annotated[PositiveFloat | None, "The optimizer's lr."] = None
+    weight_decay: Annotated[NonNegativeFloat | None, "As the optimizer means it."] = None
+    option: Annotated[
+        tuple[str, ...], "Another argument of the optimizer, e.g. amsgrad=true. Repeatable."
+    ] = ()
+    steps: Annotated[PositiveInt | None, "Optimizer steps of the whole run."] = None
+    batch_size: Annotated[PositiveInt | None, "Examples per step."] = None
+    gradient_rms: Annotated[
+        NonNegativeFloat | None, "Size of a single weight's gradients, e.g. 1e-3."
+    ] = None
+    threshold: Annotated[PositiveFloat, "Below it a weight counts as dead."] = 1e-3
+    format: Annotated[Literal["text", "json"], "How to print it."] = "text"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReportOptions:
     """Options of `abscise report`."""
 
@@ -123,8 +155,10 @@ def add_options(parser: ArgumentParser, options: type) -> None:
     """Add one argument per field of the dataclass `options`."""
     hints = get_type_hints(options, include_extras=True)
     for entry in dataclasses.fields(options):
-        hint, text = get_args(hints[entry.name])
-        if _required(entry):
+        hint, text, *marks = get_args(hints[entry.name])
+        if MAY_LEAD in marks:
+            parser.add_argument(entry.name, type=hint, nargs="?", default=entry.default, help=text)
+        elif _required(entry):
             parser.add_argument(entry.name, type=hint, help=text)
         else:
             _add_optional(parser, entry, _present(hint), text)

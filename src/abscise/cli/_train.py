@@ -6,7 +6,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from torch import nn
 
@@ -17,9 +16,9 @@ from abscise.cli._options import DemoOptions, TrainOptions
 from abscise.cli._removal import keep, prove, snap
 from abscise.cli._report import PAGE
 from abscise.cli._run_folder import check_record, finish_run, open_run, resuming
+from abscise.cli._settings import settings
 from abscise.cli._training_report import training_of
 from abscise.cli._training_view import TrainingView
-from abscise.cli._usage import UsageError
 from abscise.compaction import Compaction
 from abscise.report import Predictions, Report, inspection_view, report_view, summary_of
 from abscise.train import (
@@ -81,27 +80,6 @@ def run_train(options: TrainOptions, console: Console) -> bool:
         _record(options.record, trained, report, options.out if proven else None)
         console.print(f"recorded in {options.record}")
     return proven
-
-
-def settings(pairs: tuple[str, ...]) -> dict[str, object]:
-    """`key=value` texts as a mapping; a value is what YAML makes of it.
-
-    Example:
-        >>> settings(("seed=1", "widths=[8, 16]"))
-        {'seed': 1, 'widths': [8, 16]}
-    """
-    found: dict[str, object] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not key or not equals:
-            message = f"--set {pair}: write key=value, e.g. --set seed=1"
-            raise UsageError(message)
-        try:
-            found[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            message = f"--set {pair}: the value is not YAML"
-            raise UsageError(message) from error
-    return found
 
 
 def _train(recipe: Recipe, data_root: Path | None, console: Console, **how: Any) -> Trained:

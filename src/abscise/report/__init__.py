@@ -1,6 +1,7 @@
 """What one removal did, as data: read it as text, as JSON that is read back, or as an HTML page."""
 
 from abscise.report._data import Comparison, Predictions, RemovalSummary, Report, summary_of
+from abscise.report._diagnosis import diagnosis_view
 from abscise.report._inspection import inspection_view
 from abscise.report._json import report_from_json, to_json
 from abscise.report._page import to_html
@@ -25,6 +26,7 @@ __all__ = [
     "TrainingPoint",
     "certificate_line",
     "comparison_table",
+    "diagnosis_view",
     "inspection_view",
     "layer_table",
     "measurement_table",

@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 
 from abscise._errors import StoreError
+from abscise._lines import append_line
 from abscise.store import write_bytes_atomically
 from abscise.train._checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from abscise.train._course import Course, Epoch, read_course
 from abscise.train._data import Split
-from abscise.train._lines import append_line
 from abscise.train._parts import Parts
 from abscise.train._recipe import Recipe
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from abscise._environment import commit, device_and_threads, versions
 from abscise._errors import StoreError
+from abscise._lines import append_line
 from abscise.train._fit import Trained
-from abscise.train._lines import append_line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

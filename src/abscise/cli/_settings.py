@@ -1,0 +1,26 @@
+"""`key=value` on the command line."""
+
+import yaml
+
+from abscise.cli._usage import UsageError
+
+
+def settings(pairs: tuple[str, ...], option: str = "--set") -> dict[str, object]:
+    """`key=value` texts as a mapping; a value is what YAML makes of it.
+
+    Example:
+        >>> settings(("seed=1", "widths=[8, 16]"))
+        {'seed': 1, 'widths': [8, 16]}
+    """
+    found: dict[str, object] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            message = f"{option} {pair}: write key=value, e.g. {option} seed=1"
+            raise UsageError(message)
+        try:
+            found[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            message = f"{option} {pair}: the value is not YAML"
+            raise UsageError(message) from error
+    return found

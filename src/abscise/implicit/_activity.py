@@ -1,0 +1,234 @@
+"""What units do on a whole data set: which never fire, which fire for few samples or one class.
+
+Source: Mehta, Kim, Theobalt 2019, "On Implicit Filter Level Sparsity in Convolutional Neural
+Networks", arXiv 1811.12495. Inactive by activation: the largest |activation| over all samples and
+the whole map stays below 1e-12. Selectivity: share of the samples on which the largest |activation|
+over the map stays at or below 1e-3 of the largest on any sample. Universality is what is left to 1.
+Activations are read behind the function that rectifies them, in eval mode.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from abscise._errors import InputError
+from abscise._inputs import ExampleInputs, as_inputs
+from abscise.implicit._layers import Rectified, forward, running_copy
+
+SILENT = 1e-12
+FIRES = 1e-3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerActivity:
+    """The units of one rectified layer on all samples.
+
+    Args:
+        layer: The linear layer or convolution that ran last before; "name#2" for a second time.
+        peaks: `(units,)`, largest |activation|.
+        selectivity: `(units,)`, in [0, 1]; 1 for a unit that never fires.
+        fired: `(classes, units)`, samples of each class on which the unit fires; None without
+            labels.
+    """
+
+    layer: str
+    peaks: Tensor
+    selectivity: Tensor
+    fired: Tensor | None
+
+    @property
+    def silent(self) -> int:
+        """Units that never fire."""
+        return int((self.peaks < SILENT).sum())
+
+    @property
+    def mean_selectivity(self) -> float | None:
+        """Of the units that fire; None where none does."""
+        live = self.selectivity[self.peaks >= SILENT]
+        return float(live.mean()) if len(live) else None
+
+    @property
+    def mean_universality(self) -> float | None:
+        """Share of the samples on which a unit fires, over the units that ever do."""
+        selectivity = self.mean_selectivity
+        return None if selectivity is None else 1 - selectivity
+
+    @property
+    def of_one_class(self) -> tuple[int, ...] | None:
+        """Per class, units that fire for it and for no other; None without labels."""
+        if self.fired is None:
+            return None
+        alone = ((self.fired > 0).sum(0) == 1) & (self.peaks >= SILENT)
+        return tuple(int(((row > 0) & alone).sum()) for row in self.fired)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Activity:
+    """What `activity` found.
+
+    Args:
+        layers: In the order in which they run.
+        samples: Number of samples.
+        wall_s: Seconds that it took.
+        step: Of the training, where a `Tracker` asked.
+    """
+
+    layers: tuple[LayerActivity, ...]
+    samples: int
+    wall_s: float
+    step: int = 0
+
+    @property
+    def gone(self) -> tuple[str, ...]:
+        """Layers of which no unit ever fires."""
+        return tuple(layer.layer for layer in self.layers if layer.silent == len(layer.peaks))
+
+    @override
+    def __str__(self) -> str:
+        """One line for people, with the cost."""
+        units = sum(len(layer.peaks) for layer in self.layers)
+        silent = sum(layer.silent for layer in self.layers)
+        gone = f"; no unit of {', '.join(self.gone)} ever fires" if self.gone else ""
+        return (
+            f"step {self.step:,}: {silent:,} of {units:,} units silent on {self.samples:,} samples "
+            f"(this pass took {self.wall_s:.2g} s){gone}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: per layer counts and means, not the tensors."""
+        layers = [
+            {
+                "layer": it.layer,
+                "units": len(it.peaks),
+                "silent": it.silent,
+                "selectivity": it.mean_selectivity,
+                "universality": it.mean_universality,
+                "of_one_class": it.of_one_class,
+            }
+            for it in self.layers
+        ]
+        shown = {"samples": self.samples, "wall_s": self.wall_s, "layers": layers}
+        return {"format": 1, "kind": "activity", "step": self.step, **shown}
+
+
+Batches = Iterable[ExampleInputs] | Iterable[tuple[ExampleInputs, Tensor]]
+
+
+def activity(model: nn.Module, data: Batches, *, labelled: bool = False, step: int = 0) -> Activity:
+    """Run all of `data` through a copy of `model` in eval mode, twice, and say what units do.
+
+    Args:
+        model: Its rectifying functions are seen, whether modules stand for them or not. It stays
+            as it was: mode, buffers, hooks, random state.
+        data: Batches that can be read twice, such as a list or a loader.
+        labelled: Each batch is a pair of inputs and integer labels `(samples,)`.
+        step: To be told in the result.
+
+    Raises:
+        InputError: The data holds no sample, cannot be read twice or does not fit; or nothing in
+            the model rectifies.
+    """
+    if iter(data) is data:
+        message = "data is read twice: give a list or a loader, not an iterator"
+        raise InputError(message)
+    started = time.perf_counter()
+    peaks: dict[str, Tensor] = {}
+    samples = 0
+    for found, labels in _pass(model, data, labelled=labelled):
+        samples += len(labels) if labels is not None else max(map(len, found.values()), default=0)
+        for name, pooled in found.items():
+            peak = pooled.amax(0)
+            peaks[name] = torch.maximum(peaks[name], peak) if name in peaks else peak
+    if not samples or not peaks:
+        message = "data holds no sample, or nothing in the model rectifies: nothing to look at"
+        raise InputError(message)
+    quiet = {name: torch.zeros_like(peak, dtype=torch.int64) for name, peak in peaks.items()}
+    fired: dict[str, dict[int, Tensor]] = {name: {} for name in peaks}
+    for found, labels in _pass(model, data, labelled=labelled):
+        for name, pooled in found.items():
+            fires = pooled > FIRES * peaks[name]
+            quiet[name] += (~fires).sum(0)
+            _count(fired[name], fires, labels)
+    layers = tuple(
+        LayerActivity(
+            name, peak.cpu(), (quiet[name] / samples).cpu(), _table(fired[name], labelled=labelled)
+        )
+        for name, peak in peaks.items()
+    )
+    return Activity(layers, samples, time.perf_counter() - started, step)
+
+
+def _pass(
+    model: nn.Module, data: Batches, *, labelled: bool
+) -> Iterator[tuple[dict[str, Tensor], Tensor | None]]:
+    """Per batch: layer -> largest |activation| over the map, `(samples, units)`; and its labels."""
+    last, found = "", {}
+
+    def note(name: str, _result: object) -> None:
+        nonlocal last
+        if not isinstance(model.get_submodule(name), _NORMS):
+            last = name
+
+    def see(result: Tensor) -> None:
+        if last and result.dim() >= 2:
+            convolved = not isinstance(model.get_submodule(last), nn.Linear)
+            name, count = last, 1
+            while name in found:
+                count += 1
+                name = f"{last}#{count}"
+            found[name] = _pooled(result, convolved=convolved)
+
+    with running_copy(model, note) as copy:
+        for batch in data:
+            given, labels = _split(batch, labelled=labelled)
+            last, found = "", {}
+            with Rectified(see):
+                _ = forward(copy, as_inputs(given))
+            yield found, labels
+
+
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+def _pooled(result: Tensor, *, convolved: bool) -> Tensor:
+    size = result.detach().abs()
+    if convolved and size.dim() > 2:
+        return size.flatten(2).amax(2)
+    return size.flatten(1, -2).amax(1) if size.dim() > 2 else size.clone()
+
+
+def _split(batch: Any, *, labelled: bool) -> tuple[Any, Tensor | None]:
+    if not labelled:
+        return batch, None
+    pair = batch if isinstance(batch, tuple | list) and len(batch) == 2 else None
+    labels = None if pair is None else pair[1]
+    if pair is None or not isinstance(labels, Tensor) or labels.dim() != 1:
+        message = "labelled data must be pairs of inputs and a tensor of labels, one per sample"
+        raise InputError(message)
+    if labels.is_floating_point() or bool((labels < 0).any()):
+        message = f"labels must be integers >= 0, got {labels.dtype}"
+        raise InputError(message)
+    return pair[0], labels
+
+
+def _count(counts: dict[int, Tensor], fires: Tensor, labels: Tensor | None) -> None:
+    if labels is None:
+        return
+    if len(labels) != len(fires):
+        message = f"{len(labels)} labels for {len(fires)} samples"
+        raise InputError(message)
+    for label in labels.unique().tolist():
+        new = fires[labels.to(fires.device) == label].sum(0).cpu()
+        counts[label] = counts.get(label, 0) + new
+
+
+def _table(counts: dict[int, Tensor], *, labelled: bool) -> Tensor | None:
+    if not labelled:
+        return None
+    some = next(iter(counts.values()))
+    return torch.stack([counts.get(it, torch.zeros_like(some)) for it in range(max(counts) + 1)])

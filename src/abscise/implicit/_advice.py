@@ -1,0 +1,260 @@
+"""What a diagnosis says in words: the verdict, what else matters, and what to change."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from abscise.implicit._diagnosis import Fate, Outcome, Part
+from abscise.implicit._law import NEVER, history_of, steps_to
+from abscise.implicit._network import Kind, Network
+from abscise.implicit._part import FULL_STEP
+from abscise.implicit._rule import Decay, Family, Rule
+
+_MANY = 0.01  # share of weights from which a decay that does nothing is worth a line
+
+
+def verdict_of(  # noqa: PLR0911 - one return per reason
+    name: str, network: Network, parts: Sequence[Part], rules: Sequence[Rule | None]
+) -> tuple[Outcome, str]:
+    """The outcome, and one sentence with the numbers that decide it.
+
+    A unit dies with its weights or with its gamma: the first of them counts.
+    """
+    carriers = carriers_of(parts)
+    if any(rule is None for rule in rules) and not any(_gets_there(it) for it in carriers):
+        return Outcome.UNKNOWN, f"Unknown: no law is known for {name} with these options."
+    if not carriers:
+        return Outcome.WILL_NOT, "No unit will die: the optimizer holds no weights of this model."
+    if all(part.strength == 0 for part in carriers):
+        return Outcome.WILL_NOT, f"No unit will die: {name} has no weight decay."
+    if all(part.start == 0 for part in carriers):
+        return Outcome.WILL_DIE, "Nothing is left to die: all weights and scales are 0 already."
+    if not network.dying and network.living:
+        return Outcome.WILL_NOT, _without_relu(network, carriers)
+    return _timed(name, network, [part for part in carriers if part.start > 0])
+
+
+def carriers_of(parts: Sequence[Part]) -> list[Part]:
+    """The parts with which a unit dies: weights and gamma."""
+    return [part for part in parts if part.kind in {Kind.WEIGHT, Kind.GAMMA}]
+
+
+def _timed(name: str, network: Network, carriers: Sequence[Part]) -> tuple[Outcome, str]:
+    best = min(carriers, key=_order)
+    what = f"{name}, {best.decay.value if best.decay else 'decay unknown'} {best.strength or 0:g}"
+    unseen = "" if network.dying else ", if there is a ReLU: none was found"
+    match best.fate:
+        case Fate.DIES:
+            text = f"Units can die: {what}: {best.kind} of a silent unit vanish in {best.why}"
+            return Outcome.WILL_DIE, f"{text}{unseen}."
+        case Fate.DEPENDS:
+            text = f"Units may die: {what}: {best.kind}: {best.why}"
+            return Outcome.DEPENDS, f"{text}{unseen}."
+        case Fate.DIES_LATER:
+            text = f"No unit will die in time: {what}: {best.kind} need {best.why}."
+            return Outcome.TOO_SLOW, text
+        case _:
+            return Outcome.WILL_NOT, f"No unit will die: {what}: {best.why}."
+
+
+def _gets_there(part: Part) -> bool:
+    return part.fate in {Fate.DIES, Fate.DEPENDS}
+
+
+def _order(part: Part) -> tuple[int, float]:
+    rank = [Fate.DIES, Fate.DEPENDS, Fate.DIES_LATER, Fate.CYCLES, Fate.STAYS, Fate.UNKNOWN]
+    steps = part.steps if part.steps is not None else part.steps_at_least
+    return rank.index(part.fate), NEVER if steps is None else steps
+
+
+def _without_relu(network: Network, carriers: Sequence[Part]) -> str:
+    floors = [part.noise_floor for part in carriers if part.noise_floor is not None]
+    floor = f"; noise keeps weights at about {min(floors):.1g}" if floors else ""
+    names = ", ".join(network.living)
+    return f"No unit will die: {names} always lets a gradient through{floor}."
+
+
+def findings_of(
+    network: Network,
+    parts: Sequence[Part],
+    rules: Sequence[Rule | None],
+    facts: Mapping[str, Sequence[Any]],
+    steps: int | None,
+) -> tuple[str, ...]:
+    """What else matters, one line each."""
+    return (
+        *_about_network(network),
+        *_about_rules(rules),
+        *_about_parts(parts, steps),
+        *_about_gradients(parts),
+        *_about_parameters(facts),
+    )
+
+
+def _about_network(network: Network) -> list[str]:
+    found = []
+    if network.dying:
+        found.append(f"{', '.join(network.dying)}: a unit that never fires gets gradient exactly 0")
+    if network.living:
+        found.append(f"{', '.join(network.living)}: units behind it never fall silent exactly")
+    if not network.dying and not network.living:
+        seen = "functions and modules" if network.looked else "modules (give example inputs)"
+        found.append(f"no activation known to us among the {seen}")
+    if not network.batch_norms:
+        found.append("no batch norm: a unit dies by its incoming weights, never by a scale")
+    return found
+
+
+def _about_rules(rules: Sequence[Rule | None]) -> list[str]:
+    found: list[str] = []
+    for rule in filter(None, rules):
+        if rule.decay is Decay.COUPLED and rule.adaptive and rule.ceiling < FULL_STEP:
+            found.append(
+                f"a*lam/eps {rule.ceiling:.1g} is below {FULL_STEP:g}: eps keeps L2 from full steps"
+            )
+        if rule.cycle > 0:
+            found.append(
+                f"a*lam/eps {rule.ceiling:.2g} is above {rule.stability_bound:.3g}: dead weights "
+                f"jump by about {rule.cycle:.1g} until the learning rate falls"
+            )
+        if rule.amsgrad:
+            found.append("AMSGrad never forgets large gradients: L2 stays a small part of a step")
+        if rule.family is Family.ADAGRAD:
+            found.append("Adagrad never forgets a gradient: L2 stays a small part of a step")
+        if rule.decay is Decay.COUPLED and not rule.adaptive:
+            found.append("SGD does not divide by the gradient: L2 stays as weak as it is")
+    return list(dict.fromkeys(found))
+
+
+def _about_parts(parts: Sequence[Part], steps: int | None) -> list[str]:
+    found: list[str] = []
+    for part in parts:
+        where = f"group {part.group}, {part.kind}"
+        if part.strength and part.no_op_share is not None and part.no_op_share > _MANY:
+            share = f"{100 * part.no_op_share:.0f} %"
+            found.append(f"{where}: the decay is rounded away on {share} of the numbers")
+        if part.coarse:
+            found.append(
+                f"{where}: {part.coarse} rounds small steps away; the times here are too short"
+            )
+        if part.subnormal:
+            found.append(f"{where}: {part.subnormal:,} subnormal numbers slow CPUs down now")
+        elif steps is not None and (part.subnormal_after or NEVER) < steps:
+            after = f"{part.subnormal_after:,.0f}"
+            found.append(f"{where}: subnormal, slow on CPUs, {after} steps after death: snap_")
+    return found
+
+
+def _about_gradients(parts: Sequence[Part]) -> list[str]:
+    found = [
+        f"group {part.group}, {part.kind}: {part.why}"
+        for part in carriers_of(parts)
+        if part.fate is Fate.DEPENDS and part.largest_gradient is not None
+    ]
+    sources = {part.gradient_source for part in parts}
+    if sources == {None} and any(part.decay is Decay.COUPLED for part in parts):
+        found.append("the size of the gradients is unknown: a fresh optimizer remembers none")
+    return found
+
+
+def _about_parameters(facts: Mapping[str, Sequence[Any]]) -> list[str]:
+    found = []
+    if facts["gone"]:
+        found.append(f"dead as a whole layer already: {_some(facts['gone'])}")
+    if facts["missing"]:
+        names = _some(facts["missing"])
+        found.append(f"the optimizer does not hold {names}: they stay as they are")
+    if facts["foreign"]:
+        found.append(f"{len(facts['foreign'])} parameters of the optimizer are not the model's")
+    if facts["fixed"]:
+        found.append(f"no gradient is asked for {_some(facts['fixed'])}: they stay as they are")
+    return found
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
+
+
+def more_of(
+    network: Network,
+    parts: Sequence[Part],
+    rules: Sequence[Rule | None],
+    steps: int | None,
+    batch_size: int | None,
+) -> tuple[str, ...]:
+    """How to get more dead units, the strongest means first."""
+    known = [rule for rule in rules if rule is not None]
+    found: list[str] = []
+    if not network.dying and network.living:
+        found.append(f"ReLU in place of {', '.join(network.living)}")
+    found += _more_by_rules(known)
+    found += _more_by_memory(parts, known, steps)
+    found += _more_by_decay(parts, steps)
+    if any(rule.decay is Decay.COUPLED and rule.adaptive for rule in known):
+        found.append("more weight_decay, or smaller learning rates at the end")
+        size = "" if batch_size is None else f" than {batch_size}"
+        found.append(f"smaller batches{size}: more noise, more units that fall silent")
+    return tuple(dict.fromkeys(found))
+
+
+def _more_by_rules(rules: Iterable[Rule]) -> list[str]:
+    found = []
+    for rule in rules:
+        if rule.decay is Decay.NONE:
+            found.append("weight_decay > 0 with Adam, e.g. 1e-3")
+        elif rule.decay is not Decay.COUPLED:
+            found.append("Adam instead of AdamW: the same weight_decay inside the gradient")
+        elif rule.family in {Family.SGD, Family.ADAGRAD}:
+            found.append("Adam with this weight_decay")
+        if rule.amsgrad:
+            found.append("amsgrad=False")
+        coupled = rule.decay is Decay.COUPLED and rule.family in {Family.ADAM, Family.RMSPROP}
+        if coupled and rule.ceiling < FULL_STEP:
+            found.append(f"eps of at most {rule.lr * rule.strength / FULL_STEP:.0e}")
+    return found
+
+
+def _more_by_memory(parts: Sequence[Part], rules: Sequence[Rule], steps: int | None) -> list[str]:
+    """A shorter memory, where it alone brings death into the run."""
+    late = [it for it in parts if it.fate is Fate.DIES_LATER and it.kind is Kind.WEIGHT]
+    if steps is None or not late or len({*rules}) != 1:
+        return []
+    (rule,) = {*rules}
+    forgets = rule.family in {Family.ADAM, Family.RMSPROP} and not rule.amsgrad
+    if not forgets or rule.decay is not Decay.COUPLED:
+        return []
+    for memory in (0.995, 0.99, 0.98, 0.95):
+        shorter = replace(rule, memory=memory)
+        history = history_of(shorter, late[0].gradient_rms or 0.0, steps)
+        count = steps_to(shorter, late[0].start, 1e-3, history)
+        if memory < rule.memory and count <= steps:
+            name = "beta2" if rule.family is Family.ADAM else "alpha"
+            return [f"{name} {memory:g}: death in {count:,.0f} steps"]
+    return []
+
+
+def _more_by_decay(parts: Sequence[Part], steps: int | None) -> list[str]:
+    """What a decoupled decay would need to be."""
+    late = [it for it in parts if it.fate is Fate.DIES_LATER and it.kind is Kind.WEIGHT]
+    if steps is None or not late or late[0].decay is not Decay.DECOUPLED:
+        return []
+    (part, *_) = late
+    assert part.steps is not None
+    assert part.strength is not None
+    return [
+        f"or weight_decay={part.strength * part.steps / steps:.2g}, which living units feel too"
+    ]
+
+
+def less_of(parts: Sequence[Part], rules: Sequence[Rule | None]) -> tuple[str, ...]:
+    """How to keep units alive, where some would die."""
+    if not any(_gets_there(part) for part in carriers_of(parts)):
+        return ()
+    found = []
+    adam = [rule for rule in rules if rule is not None and rule.family is Family.ADAM]
+    if any(rule.decay is Decay.COUPLED for rule in adam):
+        found.append("AdamW with the same weight_decay")
+        found += ["amsgrad=True, or eps=1e-3"] if not all(rule.amsgrad for rule in adam) else []
+    found.append("less weight_decay, or none on gamma")
+    return tuple(found)

@@ -1,0 +1,173 @@
+"""diagnose: read a network and its optimizer, and say whether and when units will die."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from abscise._errors import ModelError
+from abscise._inputs import ExampleInputs
+from abscise.implicit._advice import findings_of, less_of, more_of, verdict_of
+from abscise.implicit._diagnosis import Diagnosis, Part
+from abscise.implicit._network import Kind, look_at, parameter_kinds
+from abscise.implicit._part import Question, describe_part
+from abscise.implicit._rule import read_rule
+
+DEAD = 1e-3
+"""Below it a weight counts as dead (Mehta et al. 2019, arXiv 1811.12495: |gamma| < 1e-3)."""
+
+
+def diagnose(  # noqa: PLR0913 - what a user can know, all of it optional but the first two
+    model: nn.Module,
+    optimizer: Optimizer,
+    example_inputs: ExampleInputs | None = None,
+    *,
+    activations: Iterable[str] = (),
+    steps: int | None = None,
+    batch_size: int | None = None,
+    gradient_rms: float | Mapping[str, float] | None = None,
+    threshold: float = DEAD,
+) -> Diagnosis:
+    """Say whether and when units of `model` will die under `optimizer`, with the numbers.
+
+    Nothing is trained, and model and optimizer stay as they are. The times are those of a weight
+    whose data gradient is gone, as behind a ReLU that never fires; that a unit gets there is up to
+    the data. How long the optimizer remembers the gradients of before decides most: their size is
+    read from its state after some steps of training, or given; otherwise it is unknown and said so.
+
+    Args:
+        model: The network, at any time of its training.
+        optimizer: Of torch; with others, and with subclasses, what is not known is said.
+        example_inputs: Run once, to see which activation functions are called. Without them only
+            modules are looked at.
+        activations: Names of activations that neither shows, such as "relu".
+        steps: Optimizer steps of the whole run.
+        batch_size: Examples per step.
+        gradient_rms: Size of the gradients of a single weight while its unit lives: one number, or
+            one for each parameter name, as `gradient_sizes` gives. They count as having lasted for
+            half the run.
+        threshold: Below it a weight counts as dead.
+
+    Raises:
+        ValueError: A number is out of range.
+        ModelError: The model has no parameters, or NaN or infinite ones.
+        InputError: The example inputs do not run, or an activation is not known.
+    """
+    _check(steps, batch_size, threshold, gradient_rms)
+    _check_weights(model)
+    network = look_at(model, example_inputs, activations)
+    named = dict(model.named_parameters())
+    sizes, source = _sizes(gradient_rms, named)
+    question = Question(steps, threshold, sizes, source)
+    names = {id(parameter): name for name, parameter in named.items()}
+    kinds = parameter_kinds(model)
+    parts = [
+        part
+        for index, group in enumerate(optimizer.param_groups)
+        for part in _parts(index, group, optimizer, (names, kinds), question)
+    ]
+    held = {id(it) for group in optimizer.param_groups for it in group["params"]}
+    facts: dict[str, list[Any]] = {
+        "missing": [name for name, it in named.items() if id(it) not in held],
+        "foreign": [it for it in held if it not in names],
+        "gone": [
+            name
+            for name, it in named.items()
+            if kinds[name] in {Kind.WEIGHT, Kind.GAMMA} and _below(it, threshold)
+        ],
+        "fixed": [name for name, it in named.items() if not it.requires_grad],
+    }
+    rules = [read_rule(optimizer, group) for group in optimizer.param_groups]
+    outcome, verdict = verdict_of(type(optimizer).__name__, network, parts, rules)
+    return Diagnosis(
+        optimizer=type(optimizer).__name__,
+        network=network,
+        parts=tuple(parts),
+        steps=steps,
+        batch_size=batch_size,
+        threshold=threshold,
+        outcome=outcome,
+        verdict=verdict,
+        findings=findings_of(network, parts, rules, facts, steps),
+        more=more_of(network, parts, rules, steps, batch_size),
+        less=less_of(parts, rules),
+    )
+
+
+def _below(tensor: Tensor, threshold: float) -> bool:
+    return bool((tensor.detach().abs() < threshold).all())
+
+
+def _parts(
+    index: int,
+    group: Mapping[str, Any],
+    optimizer: Optimizer,
+    known: tuple[Mapping[int, str], Mapping[str, Kind]],
+    question: Question,
+) -> list[Part]:
+    """The parameters of one group, by kind."""
+    names, kinds = known
+    found: dict[Kind, dict[str, Tensor]] = {}
+    for parameter in group["params"]:
+        name = names.get(id(parameter))
+        if name is not None and parameter.requires_grad and parameter.numel():
+            found.setdefault(kinds[name], {})[name] = parameter
+    rule = read_rule(optimizer, group)
+    return [
+        describe_part(
+            (index, kind),
+            found[kind],
+            rule,
+            [optimizer.state.get(it, {}) for it in found[kind].values()],
+            question,
+        )
+        for kind in Kind
+        if kind in found
+    ]
+
+
+def _sizes(
+    given: float | Mapping[str, float] | None, named: Mapping[str, Tensor]
+) -> tuple[dict[str, float], str]:
+    if given is None:
+        return {}, ""
+    if isinstance(given, Mapping):
+        return dict(given), "measured"
+    return dict.fromkeys(named, float(given)), "given"
+
+
+def _check(
+    steps: int | None,
+    batch_size: int | None,
+    threshold: float,
+    gradient_rms: float | Mapping[str, float] | None,
+) -> None:
+    for name, count in (("steps", steps), ("batch_size", batch_size)):
+        if count is not None and count < 1:
+            message = f"{name} must be at least 1, got {count}"
+            raise ValueError(message)
+    if not 0 < threshold < math.inf:
+        message = f"threshold must be > 0 and finite, got {threshold}"
+        raise ValueError(message)
+    sizes = gradient_rms.values() if isinstance(gradient_rms, Mapping) else (gradient_rms,)
+    for size in sizes:
+        if size is not None and not 0 <= size < math.inf:
+            message = f"gradient_rms must be >= 0 and finite, got {size}"
+            raise ValueError(message)
+
+
+def _check_weights(model: nn.Module) -> None:
+    parameters = dict(model.named_parameters())
+    if not parameters:
+        message = f"{type(model).__name__} has no parameters: nothing can die"
+        raise ModelError(message)
+    for name, parameter in parameters.items():
+        if parameter.is_meta or isinstance(parameter, nn.UninitializedParameter):
+            message = f"parameter {name} has no values yet: give it some, or run the model once"
+            raise ModelError(message)
+        if not bool(torch.isfinite(parameter).all()):
+            message = f"parameter {name} has NaN or infinite values: train from a sound state"
+            raise ModelError(message)

@@ -1,0 +1,137 @@
+"""Diagnosis: whether and when units will die, as data with numbers and reasons."""
+
+import math
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from abscise.implicit._network import Kind, Network
+from abscise.implicit._rule import Decay
+
+FORMAT = 1
+
+
+class Fate(StrEnum):
+    """What becomes of a weight once its unit gets no data gradient any more."""
+
+    DIES = "dies"
+    DIES_LATER = "dies after the run"
+    DEPENDS = "depends on its gradients"
+    CYCLES = "jumps around zero"
+    STAYS = "stays"
+    UNKNOWN = "unknown"
+
+
+class Outcome(StrEnum):
+    """What becomes of the units of the network."""
+
+    WILL_DIE = "units can die within the run"
+    DEPENDS = "depends on the gradients"
+    TOO_SLOW = "units die too slowly"
+    WILL_NOT = "units do not die"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """All parameters of one kind in one parameter group; `None` is unknown.
+
+    Args:
+        group: Index of the parameter group.
+        kind: Weights, biases, gamma or beta.
+        tensors: Number of parameters.
+        numbers: Number of their elements.
+        decay: How the decay reaches them; None: an optimizer whose law is not known.
+        lr: Learning rate.
+        strength: Of the decay.
+        start: Root mean square of their elements now.
+        ceiling: lr * strength / eps with L2 and an adaptive optimizer: the largest share of a
+            weight that one step can take. Below 0.01 the effect slows down.
+        stability_bound: A `ceiling` above it ends in a cycle instead of at zero.
+        cycle: Size of that cycle, 0 where there is none; smaller learning rates end it.
+        gradient_rms: Size of their gradients before death.
+        gradient_source: Where it comes from.
+        steps: Optimizer steps from `start` to the threshold after the data gradient is gone.
+        steps_at_least: The same if there never was a gradient.
+        largest_gradient: Size of earlier gradients up to which `steps` fit in the run.
+        noise_floor: Spread of a weight that lives, around its best value, with such gradients.
+        subnormal_after: Steps until dead weights are subnormal numbers; infinite: never.
+        subnormal: Elements that are subnormal now.
+        no_op_share: Share of the elements that one step of the decay alone leaves bit for bit.
+        coarse: Name of the type of numbers where it is so coarse that small steps do nothing.
+        fate: What becomes of one whose unit gets no data gradient.
+        why: The reason, one line.
+    """
+
+    group: int
+    kind: Kind
+    tensors: int
+    numbers: int
+    decay: Decay | None
+    lr: float | None
+    strength: float | None
+    start: float
+    ceiling: float | None = None
+    stability_bound: float | None = None
+    cycle: float | None = None
+    gradient_rms: float | None = None
+    gradient_source: str | None = None
+    steps: float | None = None
+    steps_at_least: float | None = None
+    largest_gradient: float | None = None
+    noise_floor: float | None = None
+    subnormal_after: float | None = None
+    subnormal: int = 0
+    no_op_share: float | None = None
+    coarse: str | None = None
+    fate: Fate
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """What `diagnose` found.
+
+    Args:
+        optimizer: Name of its class.
+        network: Activations and norms.
+        parts: Per parameter group and kind of parameter.
+        steps: Of the run; None where it was not told.
+        batch_size: Examples per step; None where it was not told.
+        threshold: Below it a weight counts as dead.
+        outcome: Whether units will die.
+        verdict: The same as one sentence with the numbers that decide.
+        findings: What else matters, one line each.
+        more: How to get more dead units.
+        less: How to get fewer.
+    """
+
+    optimizer: str
+    network: Network
+    parts: tuple[Part, ...]
+    steps: int | None
+    batch_size: int | None
+    threshold: float
+    outcome: Outcome
+    verdict: str
+    findings: tuple[str, ...]
+    more: tuple[str, ...]
+    less: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for JSON; steps that never come are null with `fate` as the reason."""
+        return {"format": FORMAT, **_plain(asdict(self))}
+
+
+def _plain(value: Any) -> Any:  # noqa: PLR0911 - one return per kind
+    match value:
+        case dict():
+            return {key: _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case StrEnum():
+            return value.value
+        case float():
+            return value if math.isfinite(value) else None
+        case _:
+            return value

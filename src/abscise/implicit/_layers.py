@@ -1,0 +1,124 @@
+"""The layers whose units are watched, and where rectified activations come from."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from typing_extensions import override
+
+from abscise._copying import copy_model
+from abscise._errors import InputError, ModelError
+from abscise._inputs import Inputs, map_tensors
+from abscise.implicit._network import BATCH_NORMS, DIES, function_name
+
+WRITERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A layer whose units are counted.
+
+    Args:
+        name: Qualified name of the module.
+        units: Number of its outputs.
+        scaled: A batch norm, whose units go by gamma; otherwise by incoming rows.
+    """
+
+    name: str
+    units: int
+    scaled: bool
+
+
+def watched_layers(model: nn.Module, inputs: Inputs) -> tuple[Watched, ...]:
+    """Linear layers, convolutions and batch norms that run, in the order in which they do.
+
+    Layers that write the outputs of the model have no units that could die.
+
+    Raises:
+        InputError: The model does not run on `inputs`.
+        ModelError: No such layer runs.
+    """
+    results: dict[str, Tensor] = {}
+
+    def note(name: str, result: object) -> None:
+        if isinstance(result, Tensor):
+            results[name] = result
+
+    with running_copy(model, note) as copy:
+        outputs: list[Tensor] = []
+        _ = map_tensors((forward(copy, inputs),), outputs.append)
+    written = {id(tensor) for tensor in outputs}
+    found = []
+    for name, result in results.items():
+        module = model.get_submodule(name)
+        weight = module.get_parameter("weight")
+        if id(result) not in written:
+            found.append(Watched(name, weight.shape[0], isinstance(module, BATCH_NORMS)))
+    if not found:
+        message = f"{type(model).__name__} has no linear layer, convolution or batch norm to watch"
+        raise ModelError(message)
+    return tuple(found)
+
+
+@contextmanager
+def running_copy(model: nn.Module, after: Callable[[str, object], None]) -> Iterator[nn.Module]:
+    """A copy in eval mode on the model's own weights; `after` gets each layer's name and result.
+
+    Gradients are off; the random state is restored. The model itself gets no hook.
+    """
+    copy = copy_model(model, share=False, shared=model.parameters()).eval()
+    for name, module in copy.named_modules():
+        weighted = isinstance(getattr(module, "weight", None), Tensor)
+        if weighted and isinstance(module, (*WRITERS, *BATCH_NORMS)):
+            _ = module.register_forward_hook(_telling(name, after))
+    with torch.random.fork_rng(), torch.no_grad():
+        yield copy
+
+
+def forward(model: nn.Module, inputs: Inputs) -> Any:
+    """One call of `model`, on its own device.
+
+    Raises:
+        InputError: It fails.
+    """
+    place = next((it.device for it in model.parameters()), torch.device("cpu"))
+    args, kwargs = map_tensors((inputs.args, dict(inputs.kwargs)), lambda it: it.to(place))
+    try:
+        return model(*args, **kwargs)
+    except Exception as problem:
+        reason = " ".join(str(problem).split())[:200]
+        message = f"{type(model).__name__} does not run on the inputs given: {reason}"
+        raise InputError(message) from problem
+
+
+class Rectified(TorchFunctionMode):
+    """Gives `see` the result of every function that rectifies."""
+
+    def __init__(self, see: Callable[[Tensor], None]) -> None:
+        super().__init__()
+        self.see = see
+
+    @override
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        given = dict(kwargs or {})
+        result = func(*args, **given)
+        if isinstance(result, Tensor) and function_name(func, args, given) in DIES:
+            self.see(result)
+        return result
+
+
+def _telling(name: str, after: Callable[[str, object], None]) -> Callable[..., None]:
+    def hook(_module: nn.Module, _args: object, result: object) -> None:
+        after(name, result)
+
+    return hook

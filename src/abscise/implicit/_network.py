@@ -1,0 +1,156 @@
+"""What a network is made of, as far as death is concerned: activations, norms, kinds of parameters.
+
+Nothing is captured: modules are looked at, and one forward without gradients tells which functions
+are called.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from typing_extensions import override
+
+from abscise._copying import copy_model
+from abscise._errors import InputError
+from abscise._inputs import ExampleInputs, as_inputs, map_tensors
+
+DIES = frozenset({"relu", "relu6", "hardsigmoid", "hardswish", "threshold", "clamp at 0"})
+"""Functions that give exactly 0, with gradient 0, for all inputs below a number."""
+
+LIVES = frozenset(
+    {
+        "celu", "elu", "gelu", "glu", "leakyrelu", "logsigmoid", "mish", "prelu", "rrelu", "selu",
+        "sigmoid", "silu", "softplus", "softsign", "tanh",
+    }
+)  # fmt: skip
+"""Functions whose gradient is not 0 for whole half-lines: a unit never gets silent exactly."""
+
+_NORMS = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, nn.InstanceNorm1d, nn.InstanceNorm2d)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+class Kind(StrEnum):
+    """What a parameter does: the scale or shift of a norm, or weights or biases of a layer."""
+
+    WEIGHT = "weights"
+    BIAS = "biases"
+    GAMMA = "gamma"
+    BETA = "beta"
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """What decides, beside the optimizer, whether units can die.
+
+    Args:
+        dying: Names of functions found that silence a unit exactly, such as relu.
+        living: Names of activation functions found that never do.
+        batch_norms: Number of batch norms with a scale.
+        looked: Whether a forward was run: without it, functions that no module stands for are not
+            seen.
+    """
+
+    dying: tuple[str, ...]
+    living: tuple[str, ...]
+    batch_norms: int
+    looked: bool
+
+
+def look_at(
+    model: nn.Module,
+    example_inputs: ExampleInputs | None = None,
+    activations: Iterable[str] = (),
+) -> Network:
+    """Find activations and norms; the model, its mode, buffers and random state stay as they were.
+
+    Args:
+        model: Any module.
+        example_inputs: Run once through a copy in eval mode; None looks at modules only.
+        activations: More names, for functions that cannot be seen.
+
+    Raises:
+        InputError: The inputs do not run, or a name is not known.
+    """
+    names = {type(module).__name__.lower() for module in model.modules()}
+    names |= {_known(name) for name in activations}
+    if example_inputs is not None:
+        names |= _called(model, example_inputs)
+    norms = [it for it in model.modules() if isinstance(it, BATCH_NORMS) and it.affine]
+    looked = example_inputs is not None
+    return Network(tuple(sorted(names & DIES)), tuple(sorted(names & LIVES)), len(norms), looked)
+
+
+def parameter_kinds(model: nn.Module) -> dict[str, Kind]:
+    """Qualified name -> kind, of every parameter; tied ones once, under their first name."""
+    kinds: dict[str, Kind] = {}
+    modules = dict(model.named_modules())
+    for name, parameter in model.named_parameters():
+        owner, _, own = name.rpartition(".")
+        if isinstance(modules.get(owner), (*BATCH_NORMS, *_NORMS)):
+            kinds[name] = Kind.BETA if own == "bias" else Kind.GAMMA
+        else:
+            kinds[name] = Kind.WEIGHT if parameter.dim() > 1 else Kind.BIAS
+    return kinds
+
+
+def function_name(
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> str:
+    """The name of a torch function as in `DIES` and `LIVES`."""
+    name = str(getattr(func, "__name__", "")).strip("_").replace("_", "")
+    at_zero = name.startswith("clamp") and _lower_bound(args, kwargs) == 0
+    return "clamp at 0" if at_zero else name
+
+
+def _known(name: str) -> str:
+    plain = name.lower().replace("_", "")
+    if plain not in DIES | LIVES:
+        known = ", ".join(sorted(DIES | LIVES))
+        message = f"activation {name!r} is not known; known are {known}"
+        raise InputError(message)
+    return plain
+
+
+def _called(model: nn.Module, example_inputs: ExampleInputs) -> set[str]:
+    inputs = as_inputs(example_inputs)
+    place = next((it.device for it in model.parameters()), torch.device("cpu"))
+    args, kwargs = map_tensors((inputs.args, dict(inputs.kwargs)), lambda it: it.to(place))
+    copy = copy_model(model, share=False, shared=model.parameters()).eval()
+    mode = _Names()
+    with torch.random.fork_rng(), torch.no_grad(), mode:
+        try:
+            _ = copy(*args, **kwargs)
+        except Exception as problem:
+            reason = " ".join(str(problem).split())[:200]
+            message = f"{type(model).__name__} does not run on the example inputs: {reason}"
+            raise InputError(message) from problem
+    return mode.names
+
+
+class _Names(TorchFunctionMode):
+    """Collects the names of the functions that are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    @override
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        given = dict(kwargs or {})
+        self.names.add(function_name(func, args, given))
+        return func(*args, **given)
+
+
+def _lower_bound(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> object:
+    bound = kwargs.get("min", args[1] if len(args) > 1 else None)
+    return bound.item() if isinstance(bound, Tensor) and bound.numel() == 1 else bound

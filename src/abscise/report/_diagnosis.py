@@ -1,0 +1,67 @@
+"""The printed form of a diagnosis: the verdict, the numbers, and what to change."""
+
+import math
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from abscise.implicit import Diagnosis, Part
+from abscise.report._words import UNKNOWN
+
+
+def diagnosis_view(diagnosis: Diagnosis) -> RenderableType:
+    """Verdict, a table that fits 60 columns, and lines."""
+    threshold = f"{diagnosis.threshold:g}"
+    lines: list[RenderableType] = [
+        Text(diagnosis.verdict),
+        Text(),
+        parts_table(diagnosis),
+        Text(f"steps: until below {threshold}, once the data gradient is gone"),
+        Text("noise: how far it keeps a living weight from zero"),
+        Text("share: of a weight, what one step takes at most (a*lam/eps)"),
+    ]
+    for title, found in (
+        ("What matters:", diagnosis.findings),
+        ("For more dead units:", diagnosis.more),
+        ("For fewer:", diagnosis.less),
+    ):
+        if found:
+            lines += [Text(), Text(title), *(Text(f"* {line}") for line in found)]
+    return Group(*lines)
+
+
+def parts_table(diagnosis: Diagnosis) -> Table:
+    """One row per parameter group and kind of parameter."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1), show_edge=False)
+    table.add_column("group", overflow="fold")
+    for name in ("numbers", "size", "lam", "share", "steps", "noise"):
+        table.add_column(name, justify="right", overflow="fold")
+    for part in diagnosis.parts:
+        table.add_row(
+            f"{part.group} {part.kind}",
+            f"{part.numbers:,}",
+            _short(part.start),
+            _short(part.strength),
+            _short(part.ceiling),
+            _steps(part),
+            _short(part.noise_floor),
+        )
+    return table
+
+
+def _steps(part: Part) -> str:
+    steps = part.steps_at_least if part.steps is None else part.steps
+    if steps is None:
+        return UNKNOWN
+    if math.isinf(steps):
+        return "never"
+    shown = f"{steps:,.0f}" if steps < 1e6 else _short(steps)
+    return f">{shown}" if part.steps is None else shown
+
+
+def _short(value: float | None) -> str:
+    if value is None or math.isinf(value):
+        return UNKNOWN
+    return f"{value:.2g}".replace("e-0", "e-").replace("e+0", "e+")
