@@ -64,6 +64,7 @@ class Attachment(Generic[W_co]):
             optimizer.register_step_pre_hook(self._before),
             optimizer.register_step_post_hook(self._after),
         ]
+        self._armed = False
         vars(optimizer).setdefault(_ATTACHED, []).append(self)
 
     @property
@@ -105,9 +106,14 @@ class Attachment(Generic[W_co]):
         self.detach()
 
     def _before(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+        self._armed = True
         self.worker.before_step(optimizer)
 
     def _after(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+        # An optimizer whose step calls that of its base class runs the hooks twice; act once.
+        if not self._armed:
+            return
+        self._armed = False
         # A fused optimizer is called even for a step that GradScaler skips: it looks itself.
         skipped = getattr(optimizer, "found_inf", None)
         if skipped is None or not bool(skipped):
