@@ -34,8 +34,12 @@ class InPlace(Penalty):
         self._check(weights)
         with torch.no_grad():
             for part, part_step in self._blocks(weights, self._read_step(weights, step)):
-                _ = part.copy_(self._map(part, part_step))
+                self._map_(part, part_step)
         return weights
+
+    def _map_(self, part: Tensor, step: Tensor) -> None:
+        """`_map` in place; a penalty may know a way with fewer passes over the weights."""
+        _ = part.copy_(self._map(part, step))
 
     def _blocks(self, weights: Tensor, step: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Views that cover the weights, each with its step."""

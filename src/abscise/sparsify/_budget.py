@@ -3,8 +3,13 @@
 import math
 from dataclasses import dataclass
 
-LIMIT = 20.0
-"""The strength stays within e^20 of where it starts: a target out of reach must not overflow."""
+LIMIT = (
+    20.0  # the strength stays within e^20 of where it starts, even if the target is out of reach
+)
+AHEAD = 8  # looks
+AVERAGING = 0.3
+GAIN = 3.0
+FASTEST = 0.1  # change of the level from look to look
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +43,39 @@ class Budget:
         rest = max(0.0, 1 - step / (0.75 * self.by))
         return self.target * (1 - rest**3)
 
-    def factor(self, integral: float, error: float) -> float:
-        """What the strength is multiplied with: an integral of the error, and the error itself.
+    def steered(self, control: "Control", step: int, share: float) -> "Control":
+        """The control after a look at `step`, when `share` is 0.
 
-        The first finds the strength, the second damps its swings. Both act on the logarithm.
+        Integral control of the logarithm of the strength. What is seen now was caused steps ago, so
+        the error is that of the course a few looks ahead, against the share as it moves now:
+        without that the strength rises until everything dies. The share moves in bursts, so its
+        speed is averaged.
         """
-        return math.exp(min(max(integral + PROPORTIONAL * error, -LIMIT), LIMIT))
+        moved = share - control.share if control.looks else 0.0
+        speed = control.speed + AVERAGING * (moved - control.speed)
+        error = self.wanted(step + AHEAD * self.every) - share - AHEAD * speed
+        change = min(max(GAIN * error, -FASTEST), FASTEST)
+        level = min(max(control.level + change, -LIMIT), LIMIT)
+        return Control(control.looks + 1, level, share, speed)
 
-    def integrated(self, integral: float, error: float) -> float:
-        """The integral after one more look; it does not grow past what `factor` uses."""
-        moved = integral + INTEGRAL * error * min(1.0, 250 * self.every / self.by)
-        return min(max(moved, -LIMIT), LIMIT)
 
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What the steering remembers.
 
-PROPORTIONAL = 20.0
-INTEGRAL = 1.0
+    Args:
+        looks: How often it has looked.
+        level: The logarithm of what the strength is multiplied with.
+        share: That was 0 at the last look.
+        speed: Its change from look to look, averaged.
+    """
+
+    looks: int = 0
+    level: float = 0.0
+    share: float = 0.0
+    speed: float = 0.0
+
+    @property
+    def factor(self) -> float:
+        """What the strength is multiplied with."""
+        return math.exp(self.level)

@@ -59,7 +59,7 @@ class ProximalWorker(Worker):
         check_strength(f"Proximal: step {step}", strength)
         if self._budget is None:
             return strength
-        return strength * self._budget.factor(self._state.integral, self._state.error)
+        return strength * self._state.control.factor
 
     @property
     def sparsity(self) -> float:
@@ -112,9 +112,8 @@ class ProximalWorker(Worker):
         return [layer.taken(optimizer, rates) for layer in self.layers]
 
     def _steer(self, budget: Budget) -> None:
-        error = budget.wanted(self._state.step) - self.sparsity
-        self._state.integral = budget.integrated(self._state.integral, error)
-        self._state.error = error
+        state = self._state
+        state.control = budget.steered(state.control, state.step, self.sparsity)
 
     def _freeze(self) -> None:
         for layer in self.layers:

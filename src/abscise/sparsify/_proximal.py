@@ -52,7 +52,9 @@ class Proximal(Sparsifier[ProximalWorker]):
         heal_at: After this step nothing shrinks any more, what is 0 stays 0, and the rest trains
             on. `heal()` of the worker does the same at once.
         target_sparsity: The share that is to be 0, in (0, 1), of groups where the penalty shrinks
-            them as a whole, else of weights: the strength is steered so, from `strength` on.
+            them as a whole, else of weights: the strength is steered so, from `strength` on. Whole
+            groups die in bursts and do not come back: let theirs start within a factor of ten or so
+            of the right one. Single weights forgive any start.
         target_by: The step at which that is to be reached; it is held from there on.
 
     Source: for networks R. Ma, J. Miao, L. Niu, P. Zhang 2019 (arXiv 1901.01021); in the metric of

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from abscise.sparsify._budget import Control
 
 FORMAT = 1
 MaskShapes = Mapping[str, tuple[torch.Size, torch.device]]
@@ -19,15 +21,13 @@ class State:
     Args:
         step: Steps done.
         healing: Does nothing shrink any more?
-        integral: Of the budget's error; the logarithm of what the strength is multiplied with.
-        error: At the budget's last look.
+        control: Of the budget's steering.
         masks: Parameter name -> what is held at 0.
     """
 
     step: int = 0
     healing: bool = False
-    integral: float = 0.0
-    error: float = 0.0
+    control: Control = field(default_factory=Control)
     masks: dict[str, Tensor] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -36,8 +36,7 @@ class State:
             "format": FORMAT,
             "step": self.step,
             "healing": self.healing,
-            "integral": self.integral,
-            "error": self.error,
+            "control": asdict(self.control),
             "masks": dict(self.masks),
         }
 
@@ -61,9 +60,20 @@ def read_state(value: object, shapes: MaskShapes) -> State:
         _refuse("step", "an integer >= 0", step)
     if not isinstance(value["healing"], bool):
         _refuse("healing", "True or False", value["healing"])
-    numbers = {name: _number(name, value[name]) for name in ("integral", "error")}
-    masks = _masks(value["masks"], shapes)
-    return State(step, value["healing"], numbers["integral"], numbers["error"], masks)
+    control = _control(value["control"])
+    return State(step, value["healing"], control, _masks(value["masks"], shapes))
+
+
+def _control(value: object) -> Control:
+    names = tuple(asdict(Control()))
+    if not isinstance(value, Mapping) or set(value) != set(names):
+        _refuse("control", f"a dictionary of {', '.join(names)}", value)
+    assert isinstance(value, Mapping)
+    looks = value["looks"]
+    if not isinstance(looks, int) or isinstance(looks, bool) or looks < 0:
+        _refuse("control.looks", "an integer >= 0", looks)
+    rest = [_number(f"control.{name}", value[name]) for name in names[1:]]
+    return Control(looks, *rest)
 
 
 def _number(name: str, value: object) -> float:
