@@ -74,7 +74,14 @@ class Slice:
         """Multiply every group with its factor, in place; zeros are 0.0, not -0.0."""
         weights = self.parameter.detach().view(self.shape)
         along = self.along(factors, 1.0)
-        _ = torch.addcmul(along.new_zeros(()), weights, along, out=weights)
+        if not weights.is_cpu:  # one pass, and nothing waits for the device
+            _ = torch.addcmul(along.new_zeros(()), weights, along, out=weights)
+            return
+        _ = weights.mul_(along)
+        dead = (along == 0).flatten().nonzero().flatten()
+        if len(dead):  # 0 times a negative weight is -0.0; NaN stays NaN
+            zeros = weights.index_select(self.axis, dead)
+            _ = weights.index_copy_(self.axis, dead, zeros.add_(0.0))
 
     def along(self, values: Tensor, outside: float) -> Tensor:
         """One value per group, spread along the axis so that it broadcasts over `shape`."""
