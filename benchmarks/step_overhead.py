@@ -102,7 +102,7 @@ def floor(weights: list[Tensor]) -> None:
 def peers(model: nn.Module, inputs: Tensor) -> dict[str, Work]:
     """What others do around a step, where it is installed; a reason is printed where not."""
     found: dict[str, Work] = {}
-    for name, make in (("torchao PruneOptimizer", _torchao), ("Torch-Pruning GroupNorm", _tp)):
+    for name, make in (("torchao, step included", _torchao), ("Torch-Pruning GroupNorm", _tp)):
         try:
             found[name] = make(model, inputs)
         except Exception as error:  # noqa: BLE001 - a peer that fails in any way is left out, aloud
@@ -124,7 +124,10 @@ def _torchao(model: nn.Module, _inputs: Tensor) -> Work:
 def _tp(model: nn.Module, inputs: Tensor) -> Work:
     pruning = import_module("torch_pruning")
     pruner = pruning.pruner.GroupNormPruner(
-        model, inputs[:1], importance=pruning.importance.GroupNormImportance(), pruning_ratio=0.5
+        model,
+        inputs[:1],
+        importance=pruning.importance.GroupMagnitudeImportance(),
+        pruning_ratio=0.5,
     )
     pruner.update_regularizer()
     return lambda: pruner.regularize(model, reg=STRENGTH)
