@@ -104,7 +104,9 @@ def peers(model: nn.Module, inputs: Tensor) -> dict[str, Work]:
     found: dict[str, Work] = {}
     for name, make in (("torchao, step included", _torchao), ("Torch-Pruning GroupNorm", _tp)):
         try:
-            found[name] = make(model, inputs)
+            work = make(model, inputs)
+            _ = work()
+            found[name] = work
         except Exception as error:  # noqa: BLE001 - a peer that fails in any way is left out, aloud
             print(f"  without {name}: {type(error).__name__}: {str(error).splitlines()[0][:100]}")
     return found
@@ -127,10 +129,11 @@ def _tp(model: nn.Module, inputs: Tensor) -> Work:
         model,
         inputs[:1],
         importance=pruning.importance.GroupMagnitudeImportance(),
+        reg=STRENGTH,
         pruning_ratio=0.5,
     )
     pruner.update_regularizer()
-    return lambda: pruner.regularize(model, reg=STRENGTH)
+    return lambda: pruner.regularize(model)
 
 
 def timed(work: Work, device: torch.device) -> float:
@@ -167,6 +170,7 @@ def rounds(
         optimizer.zero_grad()
         cross_entropy(model(inputs), labels).backward()
 
+    backward()  # the peers need gradients
     works: dict[str, Work] = {"backward": backward, "step": stepping(optimizer, None, model)}
     works["floor"] = lambda: floor(matrices)
     ours = {
