@@ -86,6 +86,7 @@ def sparsifiers(model: nn.Module, inputs: Tensor) -> dict[str, Proximal]:
         "group lasso": Proximal(GroupLasso(), STRENGTH, groups=groups, **plain),
         "sparse group lasso": Proximal(SparseGroupLasso(), STRENGTH, groups=groups, **plain),
         "transformed l1": Proximal(TransformedL1(), STRENGTH, **plain),
+        "transformed l1, compiled": Proximal(TransformedL1(), STRENGTH, compile=True, **plain),
         "l1, metric": Proximal(L1(), STRENGTH),
         "group lasso, metric": Proximal(GroupLasso(), STRENGTH, groups=groups),
     }

@@ -1,6 +1,6 @@
 """Layer: the groups of one layer with their penalty, and how the map is applied to them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -42,6 +42,7 @@ class Layer:
         factor: Of the strength.
         adaptive: Is the map taken in the optimizer's metric?
         least_scale: The least divisor of that metric.
+        compiled: The map in place as compiled code, where that is asked for.
     """
 
     bunch: Bunch
@@ -49,6 +50,7 @@ class Layer:
     factor: float
     adaptive: bool
     least_scale: float = 0.0
+    compiled: Callable[[Tensor, float], Tensor] | None = None
 
     def taken(self, optimizer: Optimizer, rates: Rates) -> Taken:
         """What the optimizer has done, or will do, to this layer.
@@ -107,7 +109,8 @@ class Layer:
             if piece.parameter.grad is None or rate == 0:
                 continue
             if taken.scales is None and piece.rows is None:
-                _ = self.penalty.prox_(piece.parameter.detach(), rate * amount)
+                map_ = self.penalty.prox_ if self.compiled is None else self.compiled
+                _ = map_(piece.parameter.detach(), rate * amount)
                 continue
             scales = None if taken.scales is None else (taken.scales[place],)
             self._shrink_gathered(Bunch((piece,)), Taken((rate,), scales, moved=True), amount)

@@ -1,15 +1,15 @@
 """Proximal: the options of a stochastic proximal gradient method, checked."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from typing_extensions import override
 
 from abscise._schedules import Constant, check_strength
 from abscise._units import UnitMap
-from abscise.penalties import Kind, Penalty
+from abscise.penalties import Elementwise, Kind, Penalty
 from abscise.sparsify._attach import Sparsifier
 from abscise.sparsify._budget import Budget
 from abscise.sparsify._driver import ProximalWorker
@@ -56,6 +56,8 @@ class Proximal(Sparsifier[ProximalWorker]):
             groups die in bursts and do not come back: let theirs start within a factor of ten or so
             of the right one. Single weights forgive any start.
         target_by: The step at which that is to be reached; it is held from there on.
+        compile: Let torch compile the plain map of an elementwise penalty; needs a C++ compiler on
+            a CPU. Worth it for transformed l1 and others that compute much for each weight.
 
     Source: for networks R. Ma, J. Miao, L. Niu, P. Zhang 2019 (arXiv 1901.01021); in the metric of
     adaptive optimizers J. Yun, A. C. Lozano, E. Yang 2020, "A General Family of Stochastic Proximal
@@ -75,6 +77,7 @@ class Proximal(Sparsifier[ProximalWorker]):
     heal_at: int | None = None
     target_sparsity: float | None = None
     target_by: int | None = None
+    compile: bool = False
 
     def __post_init__(self) -> None:
         _check_penalty(self.penalty)
@@ -128,6 +131,8 @@ class Proximal(Sparsifier[ProximalWorker]):
             self._layer(optimizer, bunch, depth, len(bunches))
             for depth, bunch in enumerate(bunches, 1)
         ]
+        if self.compile:
+            layers = _compiled(layers)
         strength = self.strength if callable(self.strength) else Constant(self.strength)
         return ProximalWorker(
             optimizer,
@@ -186,6 +191,23 @@ class Proximal(Sparsifier[ProximalWorker]):
             )
             message = f"metric: {type(optimizer).__name__} {knows}: take metric='plain'"
         raise ValueError(message)
+
+
+def _compiled(layers: list[Layer]) -> list[Layer]:
+    """The layers with compiled maps, one for each penalty.
+
+    Raises:
+        ValueError: There is nothing that could be compiled.
+    """
+    maps: dict[Penalty, Callable[[Tensor, float], Tensor]] = {
+        layer.penalty: layer.penalty.compiled()
+        for layer in layers
+        if isinstance(layer.penalty, Elementwise) and not layer.adaptive
+    }
+    if not maps:
+        message = "compile: only the plain map of an elementwise penalty is compiled: leave it out"
+        raise ValueError(message)
+    return [replace(layer, compiled=maps.get(layer.penalty)) for layer in layers]
 
 
 def _check_fits(penalty: Penalty, bunch: Bunch) -> None:
