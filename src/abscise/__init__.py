@@ -17,9 +17,11 @@ from abscise.compaction import (
     propose,
     snap_,
 )
+from abscise.sparsify import Attachment, attach
 from abscise.store import load, save
 
 __all__ = [
+    "Attachment",
     "Certificate",
     "Compaction",
     "Explanation",
@@ -30,6 +32,7 @@ __all__ = [
     "SnapReport",
     "UnitMap",
     "apply",
+    "attach",
     "compact",
     "explain",
     "find_units",

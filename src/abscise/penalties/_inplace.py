@@ -1,7 +1,7 @@
 """Elementwise and Radial: penalties with a map in place, which needs no copy of the weights."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import ClassVar
 
 import torch
@@ -34,8 +34,12 @@ class InPlace(Penalty):
         self._check(weights)
         with torch.no_grad():
             for part, part_step in self._blocks(weights, self._read_step(weights, step)):
-                _ = part.copy_(self._map(part, part_step))
+                self._map_(part, part_step)
         return weights
+
+    def _map_(self, part: Tensor, step: Tensor) -> None:
+        """`_map` in place; a penalty may know a way with fewer passes over the weights."""
+        _ = part.copy_(self._map(part, step))
 
     def _blocks(self, weights: Tensor, step: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Views that cover the weights, each with its step."""
@@ -61,6 +65,28 @@ class Elementwise(InPlace):
 
     kind: ClassVar[Kind] = Kind.ELEMENTWISE
     takes_metric: ClassVar[bool] = True
+
+    def compiled(self) -> Callable[[Tensor, float], Tensor]:
+        """`prox_` for steps that are numbers, as code that torch compiles at its first call.
+
+        One pass over the weights; results differ from `prox_` by rounding.
+        """
+
+        def kernel(part: Tensor, step: Tensor) -> None:
+            y = self._prox(widened(part), step).to(part.dtype)
+            _ = part.copy_(y.masked_fill(y == 0, 0.0))
+
+        fast = torch.compile(kernel, dynamic=True)
+
+        def prox_(weights: Tensor, step: float) -> Tensor:
+            self._check(weights)
+            number = self._read_step(weights, step)
+            if float(number) > 0 and weights.numel():
+                with torch.no_grad():
+                    fast(weights.view(-1) if weights.is_contiguous() else weights, number)
+            return weights
+
+        return prox_
 
 
 class Radial(InPlace):

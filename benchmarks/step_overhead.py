@@ -1,0 +1,261 @@
+"""What a sparsifier adds to a training step.
+
+One process, everything in turn, so that a busy machine slows all alike. Each round times one
+forward and backward pass, one plain optimizer step, the floor (norms of all rows, and the rows
+scaled in place: the least that shrinking groups can cost), what each sparsifier does after a step,
+and the peers where they are installed. Figures are ratios within a round.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim import SGD, Adam, Optimizer
+
+import abscise
+from abscise._environment import commit, device_and_threads, versions
+from abscise.penalties import L1, GroupLasso, SparseGroupLasso, TransformedL1
+from abscise.sparsify import Proximal, Rows
+
+STRENGTH = 1e-7  # so small that the weights keep their size through all rounds
+Work = Callable[[], object]
+
+
+def mlp() -> tuple[nn.Module, Tensor]:
+    """784-1000-1000-10."""
+    sizes = (784, 1000, 1000, 10)
+    layers: list[nn.Module] = []
+    for width, after in pairwise(sizes):
+        layers += [nn.Linear(width, after), nn.ReLU()]
+    return nn.Sequential(*layers[:-1]), torch.randn(128, 784)
+
+
+def resnet18() -> tuple[nn.Module, Tensor]:
+    """Of torchvision, on 32x32 images."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+    models = import_module("support.torchvision_shim").torchvision_models()
+    return models.resnet18(num_classes=10), torch.randn(128, 3, 32, 32)
+
+
+class Transformer(nn.Module):
+    """ViT-small on 32x32 images: width 384, 12 layers, 6 heads, patches of 4x4."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 384, 4, 4)
+        layer = nn.TransformerEncoderLayer(384, 6, 1536, 0.0, "gelu", batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 12, enable_nested_tensor=False)
+        self.head = nn.Linear(384, 10)
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[explicit-override]
+        """Logits."""
+        tokens = self.patches(x).flatten(2).transpose(1, 2)
+        result: Tensor = self.head(self.encoder(tokens).mean(1))
+        return result
+
+
+def vit() -> tuple[nn.Module, Tensor]:
+    """See `Transformer`."""
+    return Transformer(), torch.randn(128, 3, 32, 32)
+
+
+NETWORKS = {"mlp": mlp, "resnet18": resnet18, "vit-small": vit}
+OPTIMIZERS: dict[str, Callable[[nn.Module], Optimizer]] = {
+    "sgd": lambda model: SGD(model.parameters(), 1e-4, foreach=True),
+    "adam": lambda model: Adam(model.parameters(), 1e-5, foreach=True),
+}
+
+
+def sparsifiers(model: nn.Module, inputs: Tensor) -> dict[str, Proximal]:
+    """One for each kind of map; the groups are units where the network has any."""
+    units = abscise.find_units(model, inputs[:2])
+    groups = units if len(units.units) > len(units.pinned) else Rows()
+    plain: dict[str, Any] = {"metric": "plain"}
+    return {
+        "l1": Proximal(L1(), STRENGTH, **plain),
+        "group lasso": Proximal(GroupLasso(), STRENGTH, groups=groups, **plain),
+        "sparse group lasso": Proximal(SparseGroupLasso(), STRENGTH, groups=groups, **plain),
+        "transformed l1": Proximal(TransformedL1(), STRENGTH, **plain),
+        "transformed l1, compiled": Proximal(TransformedL1(), STRENGTH, compile=True, **plain),
+        "l1, metric": Proximal(L1(), STRENGTH),
+        "group lasso, metric": Proximal(GroupLasso(), STRENGTH, groups=groups),
+    }
+
+
+@torch.no_grad()
+def floor(weights: list[Tensor]) -> None:
+    """Group soft thresholding of all rows, written by hand, in place."""
+    for weight in weights:
+        norms = torch.linalg.vector_norm(weight, dim=list(range(1, weight.ndim)), keepdim=True)
+        _ = weight.mul_((norms - 1e-12).clamp_(min=0) / norms)
+
+
+def peers(model: nn.Module, inputs: Tensor) -> dict[str, Work]:
+    """What others do around a step, where it is installed; a reason is printed where not."""
+    found: dict[str, Work] = {}
+    for name, make in (("torchao, step included", _torchao), ("Torch-Pruning GroupNorm", _tp)):
+        try:
+            work = make(model, inputs)
+            _ = work()
+            found[name] = work
+        except Exception as error:  # noqa: BLE001 - a peer that fails in any way is left out, aloud
+            print(f"  without {name}: {type(error).__name__}: {str(error).splitlines()[0][:100]}")
+    return found
+
+
+def _torchao(model: nn.Module, _inputs: Tensor) -> Work:
+    optim = import_module("torchao.prototype.pat.optim")
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    rest = [p for p in model.parameters() if p.ndim < 2]
+    regularized: dict[str, Any] = {"params": matrices, "reg_lambda": STRENGTH}
+    regularized |= {"group_type": "Dim0Grouper", "prox_type": "ProxGroupLasso"}
+    groups: list[dict[str, Any]] = [regularized, {"params": rest}]
+    optimizer = optim.PruneOptimizer(SGD(groups, 1e-4, foreach=True))
+    return optimizer.step
+
+
+def _tp(model: nn.Module, inputs: Tensor) -> Work:
+    pruning = import_module("torch_pruning")
+    pruner = pruning.pruner.GroupNormPruner(
+        model,
+        inputs[:1],
+        importance=pruning.importance.GroupMagnitudeImportance(),
+        reg=STRENGTH,
+        pruning_ratio=0.5,
+    )
+    pruner.update_regularizer()
+    return lambda: pruner.regularize(model)
+
+
+def timed(work: Work, device: torch.device) -> float:
+    """Seconds."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    started = time.perf_counter()
+    _ = work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started
+
+
+def stepping(optimizer: Optimizer, sparsifier: Proximal | None, model: nn.Module) -> Work:
+    """One plain optimizer step, or what an attached sparsifier adds to it."""
+    if sparsifier is None:
+        return optimizer.step
+    worker = sparsifier.bind(optimizer, model)
+    return lambda: worker.after_step(optimizer)
+
+
+def rounds(
+    network: str, kind: str, device: torch.device, repeats: int
+) -> tuple[dict[str, list[float]], list[str]]:
+    """Seconds of each part in each round, and the names of the sparsifiers and peers."""
+    _ = torch.manual_seed(0)
+    model, inputs = NETWORKS[network]()
+    model, inputs = model.to(device).train(), inputs.to(device)
+    labels = torch.randint(0, 10, (len(inputs),), device=device)
+    optimizer = OPTIMIZERS[kind](model)
+    matrices = [p.detach() for p in model.parameters() if p.ndim >= 2]
+
+    def backward() -> None:
+        optimizer.zero_grad()
+        cross_entropy(model(inputs), labels).backward()
+
+    backward()  # the peers need gradients
+    works: dict[str, Work] = {"backward": backward, "step": stepping(optimizer, None, model)}
+    works["floor"] = lambda: floor(matrices)
+    ours = {
+        name: stepping(optimizer, one, model)
+        for name, one in sparsifiers(model, inputs).items()
+        if kind == "adam" or "metric" not in name
+    }
+    works |= ours | (theirs := peers(model, inputs))
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for count in range(repeats + 1):
+        for name, work in works.items():
+            taken = timed(work, device)
+            if count:  # the first round warms up
+                seconds[name].append(taken)
+    return seconds, [*ours, *theirs]
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Median, least and greatest, to four digits."""
+    found = {"median": statistics.median(values), "min": min(values), "max": max(values)}
+    return {name: float(f"{value:.4g}") for name, value in found.items()}
+
+
+def measure(network: str, kind: str, device: torch.device, repeats: int) -> dict[str, Any]:
+    """Each map over the floor, over a plain step, and over a step with its backward pass."""
+    seconds, names = rounds(network, kind, device, repeats)
+    whole = [a + b for a, b in zip(seconds["backward"], seconds["step"], strict=True)]
+    bases = {"floor": seconds["floor"], "step": seconds["step"], "backward and step": whole}
+    return {
+        "network": network,
+        "optimizer": kind,
+        "seconds": {name: spread(values) for name, values in seconds.items()},
+        "ratios": {
+            name: {
+                base: spread([a / b for a, b in zip(seconds[name], values, strict=True)])
+                for base, values in bases.items()
+            }
+            for name in names
+        },
+    }
+
+
+def show(entry: Mapping[str, Any]) -> None:
+    """Print the ratios."""
+    print(f"{entry['network']}, {entry['optimizer']}: what is added, over")
+    print(f"  {'':<24}{'the floor':>22}{'a plain step':>22}{'step and backward':>22}")
+    for name, ratios in entry["ratios"].items():
+        cells = [f"{r['median']:.2f} ({r['min']:.2f}-{r['max']:.2f})" for r in ratios.values()]
+        print(f"  {name:<24}" + "".join(f"{cell:>22}" for cell in cells))
+
+
+def main() -> None:
+    """Parse the options, measure, print and record."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    _ = parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    _ = parser.add_argument("--optimizers", nargs="+", choices=OPTIMIZERS, default=["sgd", "adam"])
+    _ = parser.add_argument("--device", default="cpu")
+    _ = parser.add_argument("--repeats", type=int, default=9, help="rounds after the warm-up")
+    _ = parser.add_argument(
+        "--out", type=Path, help="append one JSON line per network to this file"
+    )
+    options = parser.parse_args()
+    if options.repeats < 1:
+        parser.error("--repeats must be >= 1")
+    device = torch.device(options.device)
+    for network in options.networks:
+        for kind in options.optimizers:
+            entry = {
+                "experiment": "step-overhead-benchmark",
+                **measure(network, kind, device, options.repeats),
+                "batch": 128,
+                "seed": 0,
+                "repeats": options.repeats,
+                "device": device_and_threads(device),
+                "threads": torch.get_num_threads(),
+                "versions": versions(),
+                "commit": commit(),
+            }
+            show(entry)
+            if options.out is not None:
+                options.out.parent.mkdir(parents=True, exist_ok=True)
+                with options.out.open("a", encoding="utf-8") as file:
+                    _ = file.write(json.dumps(entry, sort_keys=True, allow_nan=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""Sparsifiers: what happens around `optimizer.step()`, so that weights and units become exactly 0.
+
+```python
+from abscise.penalties import GroupLasso
+from abscise.sparsify import Proximal
+
+units = abscise.find_units(model, x)
+with abscise.attach(Proximal(GroupLasso(), strength=1e-3, groups=units), optimizer, model):
+    train(model, optimizer)  # your loop, as it is
+smaller = abscise.compact(model, x).model
+```
+
+`attach` works by torch's own hooks and leaves nothing behind. `Proximal` applies a penalty's
+proximal map after each step; its groups are all that writes a unit (`UnitMap`), or slices of
+single parameters (`Rows`, `Columns`, `Filters`, `Heads`). Strengths may follow the step (`WarmUp`,
+`Cubic`, any function) and the depth (`PerDepth`), or be steered to a share of zeros.
+
+What an attachment has done and remembers is in `Attachment.worker`, for `Proximal` a
+`ProximalWorker`: `step`, `strength`, `sparsity`, `heal()`.
+"""
+
+from abscise._schedules import Constant, Cubic, PerDepth, Schedule, WarmUp
+from abscise.sparsify._attach import Attachment, Sparsifier, Worker, attach
+from abscise.sparsify._driver import ProximalWorker
+from abscise.sparsify._groups import Columns, Filters, Groups, Heads, Rows
+from abscise.sparsify._metric import Metric
+from abscise.sparsify._proximal import Proximal
+
+__all__ = [
+    "Attachment",
+    "Columns",
+    "Constant",
+    "Cubic",
+    "Filters",
+    "Groups",
+    "Heads",
+    "Metric",
+    "PerDepth",
+    "Proximal",
+    "ProximalWorker",
+    "Rows",
+    "Schedule",
+    "Sparsifier",
+    "WarmUp",
+    "Worker",
+    "attach",
+]

@@ -1,0 +1,159 @@
+"""attach: a sparsifier at work beside an optimizer, by torch's own step hooks."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from torch import nn
+from torch.optim import LBFGS, Optimizer
+from torch.utils.hooks import RemovableHandle
+
+_ATTACHED = "_abscise_attached"
+
+
+class Worker(ABC):
+    """A sparsifier bound to one optimizer and one model: what happens around each step."""
+
+    def before_step(self, optimizer: Optimizer) -> None:  # noqa: B027 - not all need it
+        """Called before every `optimizer.step()`; by default nothing happens."""
+
+    @abstractmethod
+    def after_step(self, optimizer: Optimizer) -> None:
+        """Called after every `optimizer.step()` that changed the weights."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors, numbers, texts, and lists and dictionaries of them; tensors are not copied."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave.
+
+        Raises:
+            ValueError: A key is missing, unknown or of an impossible value; nothing is changed.
+        """
+
+
+W_co = TypeVar("W_co", bound=Worker, covariant=True)
+
+
+class Sparsifier(ABC, Generic[W_co]):
+    """What happens around `optimizer.step()`, as options; `attach` puts it to work."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def bind(self, optimizer: Optimizer, model: nn.Module) -> W_co:
+        """The worker for these weights; changes nothing.
+
+        Raises:
+            ValueError: The options do not fit the model or the optimizer.
+        """
+
+
+class Attachment(Generic[W_co]):
+    """A sparsifier at work. As a context manager it detaches at the end, exceptions included."""
+
+    def __init__(self, sparsifier: Sparsifier[W_co], worker: W_co, optimizer: Optimizer) -> None:
+        """Use `attach`."""
+        self.sparsifier = sparsifier
+        self.worker = worker
+        self._optimizer = optimizer
+        self._handles: list[RemovableHandle] = [
+            optimizer.register_step_pre_hook(self._before),
+            optimizer.register_step_post_hook(self._after),
+        ]
+        self._armed = False
+        vars(optimizer).setdefault(_ATTACHED, []).append(self)
+
+    @property
+    def attached(self) -> bool:
+        """Whether it still acts."""
+        return bool(self._handles)
+
+    def detach(self) -> None:
+        """Act no more; the optimizer's hooks are as they were. A second call does nothing."""
+        while self._handles:
+            self._handles.pop().remove()
+        others = [one for one in vars(self._optimizer).get(_ATTACHED, []) if one is not self]
+        if others:
+            vars(self._optimizer)[_ATTACHED] = others
+        else:
+            vars(self._optimizer).pop(_ATTACHED, None)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs: plain values and tensors, no pickle; tensors are not copied."""
+        return self.worker.state_dict()
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], /) -> None:
+        """Go on from what `state_dict` gave.
+
+        Raises:
+            ValueError: A key is missing, unknown or of an impossible value; nothing is changed.
+        """
+        self.worker.load_state_dict(state_dict)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.detach()
+
+    def _before(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+        self._armed = True
+        self.worker.before_step(optimizer)
+
+    def _after(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+        # An optimizer whose step calls that of its base class runs the hooks twice; act once.
+        if not self._armed:
+            return
+        self._armed = False
+        # A fused optimizer is called even for a step that GradScaler skips: it looks itself.
+        skipped = getattr(optimizer, "found_inf", None)
+        if skipped is None or not bool(skipped):
+            self.worker.after_step(optimizer)
+
+
+def attach(
+    sparsifier: Sparsifier[W_co], optimizer: Optimizer, model: nn.Module
+) -> Attachment[W_co]:
+    """Put a sparsifier to work: from now on it acts at every `optimizer.step()`.
+
+    It counts optimizer steps, not batches, so gradients may be accumulated; the learning rates are
+    read at every step. Several sparsifiers act in the order in which they were attached.
+
+    Args:
+        sparsifier: What to do, such as `Proximal`.
+        optimizer: Of `torch.optim`, or one with its step hooks. It must hold the parameters that
+            the sparsifier acts on.
+        model: The module that owns the parameters, wrapped (DDP, `torch.compile`) or not.
+
+    Raises:
+        TypeError: `sparsifier` is none, or LBFGS, which takes many steps in one, is the optimizer.
+        ValueError: It is already attached to this optimizer, or its options do not fit the model.
+    """
+    given: object = sparsifier
+    if not isinstance(given, Sparsifier):
+        message = (
+            f"attach needs a sparsifier, such as Proximal(...), got {type(sparsifier).__name__}"
+        )
+        raise TypeError(message)
+    if isinstance(optimizer, LBFGS):
+        message = (
+            "LBFGS searches along lines and has no learning rate that a sparsifier could take: "
+            "use SGD or Adam"
+        )
+        raise TypeError(message)
+    if any(one.sparsifier is sparsifier for one in vars(optimizer).get(_ATTACHED, [])):
+        message = (
+            f"{type(sparsifier).__name__} is already attached to this optimizer: "
+            "call detach() first, or make another one"
+        )
+        raise ValueError(message)
+    return Attachment(sparsifier, sparsifier.bind(optimizer, model), optimizer)

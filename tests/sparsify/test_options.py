@@ -1,0 +1,213 @@
+"""Schedules, depth, regrowing, healing, a budget, and what options are refused."""
+
+from typing import Any
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.optim import SGD, Adam
+
+import abscise
+from abscise import attach
+from abscise.penalties import L0, L1, GroupLasso, IntegratedTransformedL1
+from abscise.sparsify import Cubic, PerDepth, Proximal, Rows, WarmUp
+from support.sparsifier_cases import unit_map
+from support.sparsifying import same, small_network, state_of, train
+
+
+def test_the_strength_follows_the_schedule_step_by_step() -> None:
+    model = small_network()
+    optimizer = SGD(model.parameters(), 0.1)
+    seen = []
+    with attach(Proximal(L1(), WarmUp(1.0, steps=4, after=1)), optimizer, model) as attachment:
+        for step in range(6):
+            seen.append(attachment.worker.strength)
+            train(model, optimizer, 1, step)
+    assert seen == [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
+
+
+def test_each_layer_has_its_penalty_and_its_factor() -> None:
+    model, plain = small_network(), small_network()
+    factors = PerDepth((1.0, 0.5, 0.0))
+    penalty = IntegratedTransformedL1.at_depth
+    sparsifier = Proximal(penalty, 2.0, groups=unit_map(), depth_factor=factors)
+    optimizer = SGD(model.parameters(), 0.1)
+    worker = attach(sparsifier, optimizer, model).worker
+    expected = [IntegratedTransformedL1.at_depth(depth, 3) for depth in (1, 2, 3)]
+    assert [layer.penalty for layer in worker.layers] == expected
+    train(model, optimizer, 1)
+    train(plain, SGD(plain.parameters(), 0.1), 1)
+    for depth, factor, names in (
+        (0, 1.0, ("0.weight", "1.weight", "1.bias")),
+        (1, 0.5, ("3.weight", "3.bias", "4.weight", "4.bias")),
+        (2, 0.0, ("7.weight", "7.bias")),
+    ):
+        rows = len(plain.get_parameter(names[0]))
+        parts = [plain.get_parameter(name).detach().reshape(rows, -1) for name in names]
+        matrix = expected[depth].prox(torch.cat(parts, 1), 0.2 * factor)
+        found = [model.get_parameter(name).detach().reshape(rows, -1) for name in names]
+        assert torch.equal(torch.cat(found, 1), matrix)
+
+
+def zeros(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value == 0 for name, value in state_of(model).items() if value.ndim > 1}
+
+
+@pytest.mark.parametrize("regrow", [True, False])
+def test_zeros_grow_again_only_if_they_may(regrow: bool) -> None:
+    model = small_network()
+    optimizer = Adam(model.parameters(), 0.01)
+    strength = {1: 20.0, 2: 20.0}
+    sparsifier = Proximal(
+        L1(), lambda step: strength.get(step, 1e-4), regrow=regrow, metric="plain"
+    )
+    with attach(sparsifier, optimizer, model):
+        train(model, optimizer, 2)
+        before = zeros(model)
+        train(model, optimizer, 4, 2)
+    after = zeros(model)
+    stayed = all(bool(after[name][mask].all()) for name, mask in before.items())
+    assert sum(int(mask.sum()) for mask in before.values()) > 100
+    assert stayed is not regrow
+
+
+def test_what_was_zero_from_the_start_may_grow() -> None:
+    """A bias that begins at 0 was not killed by anybody."""
+    model = small_network()
+    for index in (1, 4):
+        torch.nn.init.zeros_(model.get_parameter(f"{index}.bias"))
+    optimizer = SGD(model.parameters(), 0.1)
+    with attach(Proximal(GroupLasso(), 1e-3, groups=unit_map(), regrow=False), optimizer, model):
+        train(model, optimizer, 2)
+    assert bool(model.get_parameter("1.bias").ne(0).all())
+
+
+@pytest.mark.parametrize("by_units", [False, True])
+def test_healing_keeps_the_zeros_and_shrinks_no_more(by_units: bool) -> None:
+    options: dict[str, Any] = {"groups": unit_map(), "metric": "plain"} if by_units else {}
+    penalty, strength = (GroupLasso(), 0.4) if by_units else (L1(), 0.01)
+    model, other = small_network(), small_network()
+    optimizer, its = Adam(model.parameters(), 0.01), Adam(other.parameters(), 0.01)
+    by_step = attach(Proximal(penalty, strength, heal_at=30, **options), optimizer, model)
+    by_call = attach(Proximal(penalty, strength, **options), its, other)
+    train(model, optimizer, 30)
+    train(other, its, 30)
+    by_call.worker.heal()
+    assert by_step.worker.healing
+    before, weights = zeros(model), state_of(model)
+    share = by_step.worker.sparsity
+    assert 0 < share < 1
+    train(model, optimizer, 5, 30)
+    train(other, its, 5, 30)
+    assert same(state_of(model), state_of(other))
+    assert same(zeros(model), before)
+    assert by_step.worker.sparsity == share
+    assert not same(state_of(model), weights)
+
+
+def digits() -> tuple[torch.Tensor, torch.Tensor]:
+    data = load_digits()
+    return torch.tensor(data.data / 16, dtype=torch.float32), torch.tensor(data.target)
+
+
+BUDGETS: dict[str, tuple[Any, dict[str, Any], Any]] = {
+    "l1, sgd": (L1(), {}, lambda weights: SGD(weights, 0.1, momentum=0.9)),
+    "l1, adam": (L1(), {}, lambda weights: Adam(weights, 1e-3)),
+    "l0, sgd": (L0(), {}, lambda weights: SGD(weights, 0.1, momentum=0.9)),
+    "units, adam": (GroupLasso(), {"groups": "units"}, lambda weights: Adam(weights, 1e-3)),
+}
+
+
+@pytest.mark.parametrize(
+    ("case", "start"),
+    [
+        (case, start)
+        for case in BUDGETS
+        for start in (1e-5, 1e-3)
+        if start == 1e-3 or "l" in case[0]
+    ],
+)
+def test_a_budget_is_reached_within_one_percent_at_its_step_and_the_network_learns(
+    case: str, start: float
+) -> None:
+    penalty, options, make = BUDGETS[case]
+    inputs, labels = digits()
+    with torch.random.fork_rng():
+        _ = torch.manual_seed(0)
+        model = nn.Sequential(
+            nn.Linear(64, 200), nn.ReLU(), nn.Linear(200, 100), nn.ReLU(), nn.Linear(100, 10)
+        )
+        order = torch.randint(0, 1500, (400, 64))
+    if options:
+        options = {"groups": abscise.find_units(model, inputs[:2])}
+    target = 0.7 if options else 0.9
+    optimizer = make(model.parameters())
+    sparsifier = Proximal(penalty, start, target_sparsity=target, target_by=400, **options)
+    with attach(sparsifier, optimizer, model) as attachment:
+        for chosen in order:
+            optimizer.zero_grad()
+            cross_entropy(model(inputs[chosen]), labels[chosen]).backward()
+            optimizer.step()
+        assert abs(attachment.worker.sparsity - target) <= 0.01
+    accuracy = (model(inputs[1500:]).argmax(1) == labels[1500:]).float().mean()
+    assert accuracy > 0.7
+
+
+REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
+    "penalty": ({"penalty": "l1"}, TypeError, "penalty must be one of abscise.penalties"),
+    "type": ({"penalty": L1}, TypeError, "penalty must be one of"),
+    "negative": ({"strength": -0.1}, ValueError, r"strength must be >= 0 and finite, got -0\.1"),
+    "nan": ({"strength": float("nan")}, ValueError, "strength must be >= 0 and finite, got nan"),
+    "groups": ({"groups": 3}, TypeError, "groups must be a UnitMap, Rows"),
+    "class": ({"groups": Rows}, TypeError, "groups must be a UnitMap, Rows"),
+    "metric": ({"metric": "adam"}, ValueError, "must be one of auto, plain, adaptive, got 'adam'"),
+    "where": ({"where": "0"}, TypeError, "where must be a tuple of name patterns, got '0'"),
+    "scale": ({"least_scale": -1.0}, ValueError, "least_scale must be >= 0"),
+    "heal": ({"heal_at": -1}, ValueError, "heal_at must be >= 0, got -1"),
+    "above": ({"target_sparsity": 1.5, "target_by": 9}, ValueError, r"in \(0, 1\), got 1\.5"),
+    "below": ({"target_sparsity": -0.1, "target_by": 9}, ValueError, r"in \(0, 1\), got -0\.1"),
+    "alone": (
+        {"target_sparsity": 0.5},
+        ValueError,
+        "target_sparsity and target_by belong together",
+    ),
+    "never": (
+        {"target_sparsity": 0.5, "target_by": 0},
+        ValueError,
+        "target_by must be a step >= 1",
+    ),
+    "from zero": (
+        {"target_sparsity": 0.5, "target_by": 9, "strength": 0.0},
+        ValueError,
+        "strength is where it starts: > 0, got 0",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_an_impossible_option_is_refused_in_one_line(case: str) -> None:
+    options, kind, text = REFUSED[case]
+    with pytest.raises(kind, match=text) as refused:
+        _ = Proximal(**{"penalty": L1(), "strength": 0.1, **options})
+    assert "\n" not in str(refused.value)
+
+
+def test_what_a_function_of_depth_or_step_gives_is_checked() -> None:
+    model = small_network()
+    optimizer = SGD(model.parameters(), 0.1)
+    with pytest.raises(TypeError, match="penalty gives 'l1' for layer 1, which is no penalty"):
+        _ = attach(Proximal(lambda *_: "l1", 0.1), optimizer, model)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="one factor for each of the 4 layers, got 2"):
+        _ = attach(Proximal(L1(), 0.1, depth_factor=PerDepth((1, 2))), optimizer, model)
+    attachment = attach(Proximal(L1(), lambda step: 2.0 - step), optimizer, model)
+    train(model, optimizer, 2)
+    with pytest.raises(ValueError, match=r"step 3: strength must be >= 0 and finite, got -1\.0"):
+        train(model, optimizer, 1)
+    assert attachment.worker.step == 2
+
+
+def test_a_cubic_strength_is_reached_at_its_end() -> None:
+    assert Cubic(2.0, 10, after=5)(5) == 0
+    assert Cubic(2.0, 10, after=5)(15) == 2.0
