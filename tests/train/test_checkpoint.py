@@ -12,12 +12,12 @@ import safetensors.torch
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors import safe_open
 from torch import Tensor
 
 from abscise._errors import StoreError
 from abscise.train._checkpoint import FILE, Checkpoint, read_checkpoint, write_checkpoint
 from abscise.train._packing import pack, unpack
+from support.checkpoints import read_inside, write_inside
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.uint8, torch.bool]
 TENSORS = st.builds(
@@ -104,11 +104,9 @@ def test_half_a_file_beside_the_checkpoint_is_removed(tmp_path: Path) -> None:
 
 def edited(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
     def edit(path: Path) -> None:
-        with safe_open(path, framework="pt") as file:
-            held = json.loads(file.metadata()["abscise"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        held, tensors = read_inside(path)
         change(held)
-        safetensors.torch.save_file(tensors, path, {"abscise": json.dumps(held)})
+        write_inside(path, held, tensors)
 
     return edit
 

@@ -11,11 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors import safe_open
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from typing_extensions import override
@@ -35,6 +33,7 @@ from abscise.train import (
     fit,
     recipe_from,
 )
+from support.checkpoints import read_inside, write_inside
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -64,6 +63,23 @@ class Restless(nn.Module):
             hidden = hidden + 0.01 * (random.random() + np.random.random())  # noqa: NPY002
             hidden = hidden * (1 + 0.01 * self.calls)
         return self.last(hidden)
+
+
+class Folded(nn.Module):
+    """A network with parameters that are not row-major: channels last, and a transposed matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.second = nn.Conv2d(4, 5, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.turned = nn.Parameter(torch.randn(80, 3).t() / 9)
+        assert not self.second.weight.is_contiguous()
+        assert not self.turned.is_contiguous()
+
+    @override
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.second(self.conv(images).relu()).relu()
+        return hidden.flatten(1) @ self.turned.t()
 
 
 class Ledger:
@@ -154,9 +170,7 @@ def run(recipe: Recipe, folder: Path, *, resume: bool, every: int = 1, **more: A
 
 def content(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     """All that a checkpoint holds, but the seconds: JSON, and the bytes of every tensor."""
-    with safe_open(folder / CHECKPOINT, framework="pt") as file:
-        held = json.loads(file.metadata()["abscise"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    held, tensors = read_inside(folder / CHECKPOINT)
     del held["course"]["elapsed_s"]
     for epoch in held["course"]["epochs"]:
         del epoch["wall_s"]
@@ -208,6 +222,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "bf16": {"precision": "bf16-mixed"},
     "flip": {"augment": Augment.FLIP},
     "mlp": {"model": ModelName.MLP, "hidden": (5,)},
+    **{
+        f"not row-major, {name.value}": {"model": f"{__name__}:Folded", "optimizer": name}
+        for name in OptimizerName
+    },
+    "not row-major, amsgrad": {"model": f"{__name__}:Folded", "amsgrad": True},
 }
 
 
@@ -370,26 +389,56 @@ def test_lines_of_epochs_after_the_checkpoint_are_cut(tmp_path: Path) -> None:
 
 
 def edit(folder: Path, change: Any) -> None:
-    """Change the JSON of the checkpoint in `folder`, as somebody with an editor could."""
-    with safe_open(folder / CHECKPOINT, framework="pt") as file:
-        held = json.loads(file.metadata()["abscise"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    change(held)
-    safetensors.torch.save_file(tensors, folder / CHECKPOINT, {"abscise": json.dumps(held)})
+    """Change the checkpoint in `folder`, as somebody with an editor could."""
+    held, tensors = read_inside(folder / CHECKPOINT)
+    change(held, tensors)
+    write_inside(folder / CHECKPOINT, held, tensors)
+
+
+def course(**values: object) -> Any:
+    return lambda held, _tensors: held["course"].update(values)
 
 
 def forget(name: str) -> Any:
-    def change(held: dict[str, Any]) -> None:
+    def change(held: dict[str, Any], _tensors: object) -> None:
         held["state"]["dict"] = [pair for pair in held["state"]["dict"] if pair[0] != name]
 
     return change
 
 
+def moment(key: str, shape: tuple[int, ...]) -> Any:
+    """Another tensor for the optimizer's `key` of the first parameter; the JSON stays."""
+
+    def change(_held: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        (name,) = (it for it in tensors if it.endswith(f":state.optimizer.state.0.{key}"))
+        tensors[name] = torch.zeros(shape)
+
+    return change
+
+
+MOMENTS: dict[str, tuple[Any, str]] = {
+    "longer": (moment("exp_avg", (2, 1)), r"exp_avg of parameter 0 must be .* \[1\], got \[2, 1\]"),
+    "as many": (moment("exp_avg_sq", (1, 1)), r"exp_avg_sq of parameter 0 .*, got \[1, 1\]"),
+    "scalar": (moment("exp_avg", ()), r"exp_avg of parameter 0 must be .* \[1\], got \[\]"),
+    "steps": (moment("step", (1,)), r"step of parameter 0 must be .* \[\], got \[1\]"),
+}
+
+
+@pytest.mark.parametrize("case", MOMENTS)
+def test_a_moment_of_another_shape_than_its_parameter_is_refused(case: str, tmp_path: Path) -> None:
+    change, text = MOMENTS[case]
+    killed_at(tmp_path, 5)
+    edit(tmp_path, change)
+    with pytest.raises(StoreError, match=text) as refused:
+        _ = run(RECIPE, tmp_path, resume=True)
+    assert "\n" not in str(refused.value)
+
+
 EDITED: dict[str, tuple[Any, str]] = {
-    "step": (lambda held: held["course"].update(step="two"), "step must be an integer"),
-    "step past the end": (lambda held: held["course"].update(step=17), "from 0 to 16, got 17"),
-    "history": (lambda held: held["course"].update(history=[1]), "must be an object"),
-    "epochs": (lambda held: held["course"].update(epochs=[{}]), "missing fields"),
+    "step": (course(step="two"), "step must be an integer"),
+    "step past the end": (course(step=17), "from 0 to 16, got 17"),
+    "history": (course(history=[1]), "must be an object"),
+    "epochs": (course(epochs=[{}]), "missing fields"),
     "model": (forget("model"), "the state does not fit"),
     "optimizer": (forget("optimizer"), "the state does not fit"),
     "random": (forget("random"), "the state does not fit"),
