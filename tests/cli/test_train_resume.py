@@ -1,9 +1,11 @@
 """Ctrl-C through the real command: it says how to go on, and going on gives the same model."""
 
+import contextlib
 import json
 import os
 import random
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from abscise._errors import StoreError
 from abscise.cli import main
 from abscise.cli._options import TrainOptions
 from abscise.cli._run_folder import resuming
@@ -99,20 +102,46 @@ def test_an_interrupted_command_prints_the_one_that_goes_on_to_the_same_model(
     assert len(epochs("cut")) == 3
 
 
-def test_a_finished_run_is_not_resumed_but_may_be_started_again(
+def test_a_finished_run_is_not_resumed_but_may_be_made_again(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["train", "my recipe.yaml", "--set", "epochs=1", "--out", "done"]
     assert main(arguments) == 0
     assert main([*arguments, "--resume"]) == 2
     assert "the run is finished, and its model is in done\n" in capsys.readouterr().err
-    before = (folder / "done" / "model.safetensors").read_bytes()
-    assert main([*arguments, "--set", "seed=1"]) == 0
-    assert (folder / "done" / "model.safetensors").read_bytes() != before
+    model = folder / "done" / "model.safetensors"
+    before = {name: value.numpy().tobytes() for name, value in load_file(model).items()}
+    assert main(arguments) == 0
+    assert {name: value.numpy().tobytes() for name, value in load_file(model).items()} == before
 
 
+@pytest.mark.parametrize("change", ["seed=1", "batch_size=100000", "model=interrupted_net:Gone"])
+def test_no_other_run_destroys_a_finished_one(
+    change: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor its mark, without which it would count as not saved."""
+    arguments = ["train", "my recipe.yaml", "--set", "epochs=1", "--out", "done"]
+    assert main(arguments) == 0
+    held = contents(folder)
+    _ = capsys.readouterr()
+    assert main([*arguments, "--set", change]) in {1, 2}
+    shown = capsys.readouterr()
+    assert shown.err.count("\n") == 1
+    assert "--resume" not in shown.out  # nothing was begun that could be gone on with
+    assert contents(folder) == held
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    found = [*(folder / "done").iterdir(), *(folder / "done.training").iterdir()]
+    return {str(path): path.read_bytes() for path in found}
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, StoreError("no room"), RuntimeError("bug")])
 def test_a_run_that_was_stopped_after_its_training_is_resumed_to_its_model(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    kind: BaseException | type[BaseException],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Also where OUT still holds the model of an earlier run."""
     arguments = ["train", "my recipe.yaml", "--set", "epochs=1", "--out", "done"]
@@ -121,16 +150,53 @@ def test_a_run_that_was_stopped_after_its_training_is_resumed_to_its_model(
     first = model.read_bytes()
 
     def stop(*_: object) -> None:
-        raise KeyboardInterrupt
+        raise kind
 
-    again = [*arguments, "--set", "seed=1"]
+    again = ["train", "my recipe.yaml", *["--set", "epochs=1", "--set", "seed=1", "--out", "done"]]
+    shutil.rmtree(folder / "done.training")
     with monkeypatch.context() as patched:
         patched.setattr("abscise.cli._train.keep", stop)
-        assert main(again) == 130
+        with contextlib.suppress(RuntimeError):
+            assert main(again) in {1, 130}
     assert model.read_bytes() == first
+    hint = capsys.readouterr().out.splitlines()[-1]
+    assert shlex.split(hint) == ["abscise", *again, "--resume"]
+    checkpoint = folder / "done.training" / "checkpoint.safetensors"
+    trained = checkpoint.read_bytes()
+    assert main(again) == 1
+    assert "holds a trained run whose model is not saved: resume it" in capsys.readouterr().err
+    assert checkpoint.read_bytes() == trained
     assert main([*again, "--resume"]) == 0
     assert "resumed after step 12\n" in capsys.readouterr().out
     assert model.read_bytes() != first
+
+
+def test_a_run_that_could_not_be_recorded_is_recorded_on_resume(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["train", "my recipe.yaml", "--set", "epochs=1", "--out", "done"]
+    arguments += ["--record", "runs.jsonl"]
+
+    def full(*_: object) -> None:
+        message = "no room"
+        raise StoreError(message)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("abscise.cli._train.record_run", full)
+        assert main(arguments) == 1
+    assert (folder / "done" / "plan.json").exists()
+    assert main([*arguments, "--resume"]) == 0
+    assert len((folder / "runs.jsonl").read_text().splitlines()) == 1
+
+
+def test_the_demo_refuses_a_folder_with_files_of_others_before_it_trains(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("abscise.cli._train.fit", pytest.fail)
+    assert main(["demo", "--out", str(folder)]) == 1
+    assert "it holds other files" in capsys.readouterr().err
+    assert main(["demo", "--out", "/"]) == 2
+    assert "name a folder in it" in capsys.readouterr().err
 
 
 def test_the_command_that_goes_on_repeats_every_option() -> None:

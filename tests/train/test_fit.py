@@ -8,7 +8,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from typing_extensions import override
 
 from abscise._errors import DataError, ModelError
 from abscise.train import (
@@ -216,9 +217,42 @@ def poisoned(data: Data, value: float) -> Data:
     return replace(data, train=Split(inputs, data.train.labels))
 
 
-def test_nan_inputs_stop_the_training_and_are_named(data: Data) -> None:
-    with pytest.raises(ModelError, match=r"not finite at step 1: the inputs have NaN"):
-        _ = fit(TINY, data=poisoned(data, float("nan")))
+@pytest.mark.parametrize("part", ["train", "validation"])
+def test_inputs_that_are_not_finite_are_refused_with_their_part_and_example(
+    part: str, data: Data
+) -> None:
+    inputs = getattr(data, part).inputs.clone()
+    inputs[7, 0, 3, 3] = float("nan")
+    changed: Any = {part: Split(inputs, getattr(data, part).labels)}
+    with pytest.raises(DataError, match=rf"part {part}: inputs must be finite, .* example 7 are"):
+        _ = fit(TINY, data=replace(data, **changed))
+
+
+def test_inputs_of_another_type_are_refused(data: Data) -> None:
+    wide = replace(data, train=Split(data.train.inputs.double(), data.train.labels))
+    with pytest.raises(DataError, match=r"must be torch\.float32, got torch\.float64: use \.float"):
+        _ = fit(TINY, data=wide)
+
+
+class Hasty(nn.Module):
+    """A network that changes its inputs in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classes = nn.Linear(64, 10)
+
+    @override
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classes(images.mul_(1.5).add_(0.1).flatten(1))
+
+
+def test_a_network_that_works_in_place_leaves_the_callers_data_as_they_are(data: Data) -> None:
+    parts = ("train", "validation", "test")
+    before = {part: getattr(data, part).inputs.clone() for part in parts}
+    recipe = replace(TINY, model=f"{__name__}:Hasty", widths=(), hidden=())
+    _ = fit(recipe, data=data)
+    for part in parts:
+        assert torch.equal(getattr(data, part).inputs, before[part])
 
 
 def test_an_overflowing_layer_stops_the_training_and_is_named(data: Data) -> None:

@@ -26,13 +26,18 @@ from abscise.train import (
     Interrupted,
     ModelName,
     OptimizerName,
+    Progress,
     Recipe,
     Schedule,
     Split,
     Trained,
+    finish_run,
     fit,
+    is_finished,
     recipe_from,
 )
+from abscise.train._keeper import fingerprint
+from abscise.train._lock import only_process_in
 from support.checkpoints import read_inside, write_inside
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -316,14 +321,88 @@ def test_there_must_be_something_to_resume(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-def test_an_unfinished_run_is_not_overwritten_and_a_finished_one_is(tmp_path: Path) -> None:
+def test_an_unfinished_run_is_not_overwritten_and_a_complete_one_may_be_repeated(
+    tmp_path: Path,
+) -> None:
     killed_at(tmp_path, 5)
-    with pytest.raises(StoreError, match=r"unfinished run \(step 4 of 16\): resume it, or remove"):
+    with pytest.raises(StoreError, match=r"unfinished run \(step 4 of 16\): resume it, choose an"):
         _ = run(RECIPE, tmp_path, resume=False)
     first = run(RECIPE, tmp_path, resume=True)
     again = run(RECIPE, tmp_path, resume=False)
     assert (first.resumed_at, again.resumed_at) == (4, 0)
     assert len(epochs(tmp_path)) == 4
+
+
+def assert_kept(folder: Path, text: str, **how: Any) -> None:
+    """Starting anew is refused, and not a byte of the checkpoint is lost."""
+    before = (folder / CHECKPOINT).read_bytes()
+    with pytest.raises(StoreError, match=text) as refused:
+        _ = fit(**dict[str, Any]({"recipe": RECIPE, "data": made(), "attachments": [Ledger]} | how))
+    assert "\n" not in str(refused.value)
+    assert (folder / CHECKPOINT).read_bytes() == before
+
+
+def test_a_complete_run_is_not_overwritten_by_another_one(tmp_path: Path) -> None:
+    _ = run(RECIPE, tmp_path, resume=False)
+    finish_run(tmp_path)
+    checkpoints = Checkpoints(tmp_path)
+    other = replace(RECIPE, seed=1)
+    text = "this run has seed 0, the recipe given has 1: choose another folder, or delete"
+    assert_kept(tmp_path, text, recipe=other, checkpoints=checkpoints)
+    text = "learned from other data than those given: choose another folder, or delete"
+    assert_kept(tmp_path, text, data=made(1), checkpoints=checkpoints)
+    assert is_finished(tmp_path)
+
+
+def test_a_guarded_run_is_repeated_only_after_its_result_is_noted(tmp_path: Path) -> None:
+    guarded = Checkpoints(tmp_path, guarded=True)
+    _ = run(RECIPE, tmp_path, resume=False)
+    assert_kept(tmp_path, "a trained run whose model is not saved: res", checkpoints=guarded)
+    finish_run(tmp_path)
+    _ = fit(RECIPE, data=made(), checkpoints=guarded, attachments=[Ledger])
+    assert not is_finished(tmp_path)
+
+
+def test_two_processes_do_not_share_a_run(tmp_path: Path) -> None:
+    killed_at(tmp_path, 5)
+    half = tmp_path / f".{CHECKPOINT}.0123.tmp"  # the other one is writing it
+    _ = half.write_bytes(b"half")
+    with only_process_in(tmp_path):
+        for resume in (False, True):
+            how = Checkpoints(tmp_path, resume=resume)
+            assert_kept(tmp_path, "another process trains in it: wait", checkpoints=how)
+    assert half.exists()
+    assert run(RECIPE, tmp_path, resume=True).resumed_at == 4
+    assert not half.exists()
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+@pytest.mark.parametrize("example", [0, 3, -1])
+def test_one_number_of_any_part_tells_data_apart(part: str, example: int) -> None:
+    one = made()
+    held = getattr(one, part)
+    copy: Any = {part: Split(held.inputs.clone(), held.labels.clone())}
+    two = replace(one, **copy)
+    assert fingerprint(one) == fingerprint(two)
+    getattr(two, part).inputs[example, 0, 7, 7] += 1e-3
+    assert fingerprint(one) != fingerprint(two)
+
+
+def test_a_signal_during_the_last_look_is_answered_before_the_test_set_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(seen: Progress) -> None:
+        if seen.step == seen.steps:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(Interrupted) as stopped:
+        _ = run(RECIPE, tmp_path, resume=False, observer=interrupt)
+    assert stopped.value.step == STEPS
+    monkeypatch.setattr("abscise.train._fit.accuracy", lambda *_: signal.raise_signal(2))
+    with pytest.raises(KeyboardInterrupt):
+        _ = run(RECIPE, tmp_path, resume=True)
+    monkeypatch.undo()
+    assert run(RECIPE, tmp_path, resume=True).resumed_at == STEPS
 
 
 def test_a_finished_run_is_resumed_without_a_step(

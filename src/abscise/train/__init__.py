@@ -18,7 +18,7 @@ from abscise.train._evaluate import accuracy, predict
 from abscise.train._fabric import make_loggers
 from abscise.train._fit import Trained, fit
 from abscise.train._interrupt import Interrupted
-from abscise.train._keeper import Checkpoints
+from abscise.train._keeper import Checkpoints, finish_run, is_finished
 from abscise.train._models import MLP, ConvNet, LeNet5, LeNet300
 from abscise.train._names import Augment, ModelName, OptimizerName, Precision, Schedule
 from abscise.train._optimizers import build_optimizer
@@ -67,7 +67,9 @@ __all__ = [
     "dying_units",
     "facts",
     "facts_of",
+    "finish_run",
     "fit",
+    "is_finished",
     "load_data",
     "load_recipe",
     "make_loggers",

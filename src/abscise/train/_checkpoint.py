@@ -60,14 +60,16 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     write_bytes_atomically(folder / FILE, content_bytes)
 
 
-def read_checkpoint(folder: Path) -> Checkpoint | None:
+def read_checkpoint(folder: Path, also: tuple[str, ...] = ()) -> Checkpoint | None:
     """The checkpoint in `folder`; None where there is none.
+
+    What a killed process left half-written is removed: of the checkpoint, and of the files `also`.
 
     Raises:
         StoreError: It is truncated, edited, or of another format.
     """
     path = folder / FILE
-    _remove_leftovers(folder)
+    _remove_leftovers(folder, (FILE, *also))
     if not path.exists():
         return None
     tensors, text = _read(path)
@@ -97,8 +99,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], str]:
         raise StoreError(message) from problem
 
 
-def _remove_leftovers(folder: Path) -> None:
-    """A killed process may leave half a file beside the checkpoint; nobody reads it."""
+def _remove_leftovers(folder: Path, names: tuple[str, ...]) -> None:
+    """A killed process may leave half a file beside the whole one; nobody reads it."""
     with contextlib.suppress(OSError):
-        for path in folder.glob(f".{FILE}.*.tmp"):
+        for path in [path for name in names for path in folder.glob(f".{name}.*.tmp")]:
             path.unlink(missing_ok=True)

@@ -109,11 +109,13 @@ def fit(  # noqa: C901, PLR0912, PLR0915 - one function, so that the order of th
         steps = recipe.epochs * per_epoch
         course = Course.start(device)
         parts = Parts(model, optimizer, fabric.strategy.precision, generator, attached)
-        keeper = None if checkpoints is None else Keeper(checkpoints, recipe, data.train, steps)
-        if keeper is not None:
+        keeper = None
+        if checkpoints is not None:
+            keeper = stack.enter_context(Keeper(checkpoints, recipe, data, steps))
             course = keeper.begin(parts, course)
         resumed_at = course.step
-        interrupt = stack.enter_context(interruptible(active=keeper is not None))
+        asking = stack.enter_context(ExitStack())
+        interrupt = asking.enter_context(interruptible(active=keeper is not None))
         started = time.perf_counter() - course.elapsed_s
         while course.step < steps:
             place = course.step % per_epoch
@@ -173,6 +175,9 @@ def fit(  # noqa: C901, PLR0912, PLR0915 - one function, so that the order of th
                 keeper.save(parts, course, wall_s)
             if keeper is not None and stop:
                 raise Interrupted(keeper.folder, course.step, steps)
+        asking.close()  # from here on Ctrl-C stops at once; what came before has to be answered
+        if keeper is not None and interrupt.asked:
+            raise Interrupted(keeper.folder, course.step, steps)
         wall_s = time.perf_counter() - started
         # Nothing above has touched the test set; nothing below changes the model.
         test_accuracy = accuracy(model, data.test.to(device))
