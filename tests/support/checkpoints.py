@@ -4,18 +4,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-from safetensors import safe_open
+import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 
 def read_inside(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The JSON of a checkpoint, and its tensors by name."""
-    with safe_open(path, framework="pt") as file:
-        held = json.loads(file.metadata()["abscise"])
-        return held, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    tensors = load_file(path)
+    return json.loads(tensors.pop("abscise").numpy().tobytes()), tensors
 
 
 def write_inside(path: Path, held: object, tensors: dict[str, Tensor]) -> None:
     """A checkpoint file with this inside."""
-    safetensors.torch.save_file(tensors, path, {"abscise": json.dumps(held)})
+    text = bytearray(json.dumps(held).encode())
+    save_file(tensors | {"abscise": torch.frombuffer(text, dtype=torch.uint8)}, path)

@@ -1,13 +1,16 @@
 """The reference loop: seeds, random state, the test set, the observer, NaN."""
 
+import os
 import random
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from lightning_fabric.utilities.rank_zero import rank_zero_only
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -17,6 +20,7 @@ from abscise.train import (
     DataName,
     ModelName,
     OptimizerName,
+    Precision,
     Progress,
     Recipe,
     Split,
@@ -28,6 +32,7 @@ from abscise.train import (
     fit,
     load_data,
     load_recipe,
+    make_loggers,
     predict,
 )
 
@@ -340,3 +345,54 @@ def test_training_on_a_gpu_learns_the_same(data: Data) -> None:
     result = fit(replace(TINY, device="cuda"), data=data)
     assert next(result.model.parameters()).is_cuda
     assert result.test_accuracy > 0.4
+
+
+ENVIRONMENTS: dict[str, dict[str, str]] = {
+    "precision": {"LT_PRECISION": "bf16-mixed"},
+    "devices": {"LT_DEVICES": "2"},
+    "strategy": {"LT_STRATEGY": "ddp", "LT_ACCELERATOR": "tpu", "LT_NUM_NODES": "3"},
+    "cluster": {
+        "SLURM_NTASKS": "4",
+        "SLURM_JOB_NAME": "job",
+        "SLURM_JOB_ID": "5",
+        "SLURM_PROCID": "1",
+        "SLURM_LOCALID": "1",
+        "SLURM_NODELIST": "n1",
+        "SLURM_NODEID": "0",
+    },
+    "rank": {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"},
+}
+
+
+@pytest.mark.parametrize("case", ENVIRONMENTS)
+def test_the_recipe_decides_and_not_the_environment(
+    case: str, data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = fit(TINY, data=data)
+    for name, value in ENVIRONMENTS[case].items():
+        monkeypatch.setenv(name, value)
+    before = dict(os.environ)
+    odd = fit(TINY, data=data)
+    assert odd.history == usual.history
+    for name, value in usual.model.state_dict().items():
+        assert torch.equal(value, odd.model.state_dict()[name])
+    assert dict(os.environ) == before
+
+
+def test_a_process_that_a_cluster_calls_the_second_logs_too(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    _ = fit(replace(TINY, epochs=1), data=data, loggers=make_loggers(tmp_path, "run"))
+    (table,) = tmp_path.glob("run/*/metrics.csv")
+    assert len(table.read_text().splitlines()) == 4
+    assert vars(rank_zero_only)["rank"] == 1
+
+
+def test_mixed_precision_is_used_without_a_word(
+    data: Data, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recipe = replace(TINY, epochs=1, precision=Precision.BF16_MIXED)
+    half, full = fit(recipe, data=data), fit(replace(TINY, epochs=1), data=data)
+    assert half.history != full.history
+    assert capfd.readouterr() == ("", "")

@@ -513,15 +513,42 @@ def test_a_moment_of_another_shape_than_its_parameter_is_refused(case: str, tmp_
     assert "\n" not in str(refused.value)
 
 
+def ordered(change: Any) -> Any:
+    def edited(_held: object, tensors: dict[str, Tensor]) -> None:
+        (name,) = (it for it in tensors if it.endswith(":state.order"))
+        tensors[name] = change(tensors[name]).clone()
+
+    return edited
+
+
+def numpy_position(position: int) -> Any:
+    def change(held: dict[str, Any], _tensors: object) -> None:
+        random_part = dict(held["state"]["dict"])["random"]
+        dict(random_part["dict"])["numpy"]["tuple"][2] = position
+
+    return change
+
+
 EDITED: dict[str, tuple[Any, str]] = {
     "step": (course(step="two"), "step must be an integer"),
     "step past the end": (course(step=17), "from 0 to 16, got 17"),
+    "history of the future": (
+        lambda held, _: held["course"]["history"][-1].update(step=9),
+        r"history must have rising steps up to 4, got \[9\]",
+    ),
     "history": (course(history=[1]), "must be an object"),
     "epochs": (course(epochs=[{}]), "missing fields"),
     "model": (forget("model"), "the state does not fit"),
     "optimizer": (forget("optimizer"), "the state does not fit"),
     "random": (forget("random"), "the state does not fit"),
     "order": (forget("order"), "the order of the examples"),
+    "steps": (course(steps=32), "steps must be an integer from 16 to 16, got 32"),
+    "order out of range": (ordered(lambda order: order + 1), "each of 28 once"),
+    "order of others": (ordered(lambda _order: torch.arange(29)), "each of 28 once"),
+    "order twice": (ordered(lambda order: order // 2), "each of 28 once"),
+    "no order": (ordered(lambda order: order[:0]), "order of the examples is missing at step 4"),
+    "numpy's position": (numpy_position(700), "624 words and a position in them, got 700"),
+    "numpy's words": (numpy_position(-1), "624 words and a position in them, got -1"),
 }
 
 

@@ -81,7 +81,7 @@ class Keeper:
         self._how = how
         self._recipe = json.loads(json.dumps(recipe.as_dict()))
         self._data = fingerprint(data)
-        self._steps = steps
+        self._steps, self._examples = steps, len(data.train)
         self._saved_at = time.monotonic()
         self._held = ExitStack()
 
@@ -153,7 +153,8 @@ class Keeper:
             message = f"{where}: no checkpoint to go on from; leave out resume to start the run"
             raise StoreError(message)
         self._check_same(found, "resume it with its own, or choose another folder")
-        course = read_course(found.course, found.state, where, course)
+        sizes = (self._steps, self._examples)
+        course = read_course(found.course, found.state, where, course, sizes)
         parts.load(found.state, where)
         return course
 
