@@ -189,3 +189,12 @@ def test_a_file_that_is_no_recipe_is_refused(case: str, tmp_path: Path) -> None:
 def test_a_missing_file_is_named() -> None:
     with pytest.raises(RecipeError, match=r"cannot read the recipe nowhere/x.yaml: No such file"):
         _ = load_recipe("nowhere/x.yaml")
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "a/b", "../esc", "a\\b", "a\nb", "\x1b[31m", "\ud800", "x" * 201]
+)
+def test_a_name_that_no_folder_or_report_could_have_is_refused(name: str) -> None:
+    with pytest.raises(RecipeError, match="name must be 1 to 200 characters") as refused:
+        _ = load_recipe("digits-adam-l2", {"name": name})
+    assert str(refused.value).isprintable()
