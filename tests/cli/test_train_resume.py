@@ -27,15 +27,14 @@ import os, signal
 from torch import nn
 
 class Net(nn.Sequential):
-    calls = 0
-
     def __init__(self):
         super().__init__(nn.Flatten(), nn.Linear(64, 12), nn.ReLU(), nn.Linear(12, 10))
+        self.calls = 0
 
     def forward(self, images):
         if self.training:
-            Net.calls += 1
-            if Net.calls == int(os.environ.get("STOP_AT", "0")):
+            self.calls += 1
+            if self.calls == int(os.environ.get("STOP_AT", "0")):
                 os.kill(os.getpid(), signal.Signals[os.environ["STOP_BY"]])
         return super().forward(images)
 """
@@ -58,10 +57,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def command(arguments: list[str], **environment: str) -> "subprocess.CompletedProcess[str]":
+RUN = "import sys; from abscise.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+def command(
+    arguments: list[str], code: str = RUN, **environment: str
+) -> "subprocess.CompletedProcess[str]":
     """`abscise` in a process of its own, in the current folder."""
-    code = f"import sys; sys.path.insert(0, {str(SOURCE)!r}); from abscise.cli import main; "
-    whole = [sys.executable, "-c", code + "sys.exit(main(sys.argv[1:]))", *arguments]
+    path = f"import sys; sys.path.insert(0, {str(SOURCE)!r})\n"
+    whole = [sys.executable, "-c", path + code, *arguments]
     environ = os.environ | {"OMP_NUM_THREADS": "1"} | environment
     return subprocess.run(
         whole, env=environ, capture_output=True, text=True, check=False, timeout=300
@@ -197,6 +201,45 @@ def test_the_demo_refuses_a_folder_with_files_of_others_before_it_trains(
     assert "it holds other files" in capsys.readouterr().err
     assert main(["demo", "--out", "/"]) == 2
     assert "name a folder in it" in capsys.readouterr().err
+
+
+# The reader of the output goes away when the first look at the training is to be printed.
+UNREAD = """
+import os, sys
+from abscise.cli import _train, main
+
+read, write = os.pipe()
+os.close(read)
+show = _train.TrainingView.show
+
+def unread(view, progress):
+    os.dup2(write, 1)
+    show(view, progress)
+
+_train.TrainingView.show = unread
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_reader_that_goes_away_stops_the_run_with_its_last_step_kept() -> None:
+    arguments = ["train", "my recipe.yaml", "--out", "piped"]
+    stopped = command(arguments, code=UNREAD)
+    assert stopped.returncode == 1
+    assert stopped.stderr == "abscise: whoever read the output has closed it: stopped\n"
+    resumed = command([*arguments, "--resume"])
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resumed after step 5\n" in resumed.stdout
+
+
+@pytest.mark.usefixtures("folder")
+def test_an_output_that_knows_no_box_drawing_gets_something_else() -> None:
+    arguments = ["train", "my recipe.yaml", "--set", "epochs=1", "--out", "plain"]
+    trained = command(arguments, PYTHONIOENCODING="ascii")
+    assert (trained.returncode, trained.stderr) == (0, "")
+    shown = command(["report", "plain", "--format", "text"], PYTHONIOENCODING="ascii")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.stdout.isascii()
 
 
 def test_the_command_that_goes_on_repeats_every_option() -> None:

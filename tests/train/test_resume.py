@@ -455,6 +455,20 @@ def test_a_signal_ends_the_run_after_its_batch_with_a_checkpoint(
     assert_equal(result, whole[0], tmp_path, whole[1])
 
 
+def test_a_step_after_which_the_observer_fails_is_kept(
+    whole: tuple[Trained, Path], tmp_path: Path
+) -> None:
+    def fail(seen: Progress) -> None:
+        if seen.step == 6:
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        _ = run(RECIPE, tmp_path, resume=False, every=100, observer=fail)
+    result = run(RECIPE, tmp_path, resume=True)
+    assert result.resumed_at == 6
+    assert_equal(result, whole[0], tmp_path, whole[1])
+
+
 def test_lines_of_epochs_after_the_checkpoint_are_cut(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         _ = run(RECIPE, tmp_path, resume=False, every=6, attachments=[bomb(13)])

@@ -6,12 +6,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from torch import nn
 
 import abscise
 from abscise._environment import this_environment
+from abscise._errors import RecipeError
 from abscise._inputs import Inputs
 from abscise.cli._options import DemoOptions, TrainOptions
 from abscise.cli._removal import keep, prove, snap
@@ -33,6 +33,7 @@ from abscise.train import (
     load_recipe,
     make_loggers,
     predict,
+    read_yaml,
     record_run,
     run_of,
 )
@@ -104,10 +105,9 @@ def settings(pairs: tuple[str, ...]) -> dict[str, object]:
             message = f"--set {pair}: write key=value, e.g. --set seed=1"
             raise UsageError(message)
         try:
-            found[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            message = f"--set {pair}: the value is not YAML"
-            raise UsageError(message) from error
+            found[key] = read_yaml(value, f"--set {pair[:60]}")
+        except RecipeError as error:
+            raise UsageError(str(error)) from error
     return found
 
 

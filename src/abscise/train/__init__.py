@@ -30,6 +30,7 @@ from abscise.train._recipe_files import control_names, load_recipe, recipe_from,
 from abscise.train._record import Run, record_run, run_of
 from abscise.train._resnet import ResNet
 from abscise.train._vgg import VGG, BasicNet
+from abscise.train._yaml import read_yaml
 
 __all__ = [
     "DYING",
@@ -74,6 +75,7 @@ __all__ = [
     "load_recipe",
     "make_loggers",
     "predict",
+    "read_yaml",
     "recipe_from",
     "recipe_names",
     "record_run",

@@ -3,8 +3,8 @@
 import hashlib
 import json
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,7 @@ from abscise.train._course import Course, Epoch, read_course
 from abscise.train._data import Data
 from abscise.train._lines import append_line
 from abscise.train._lock import only_process_in
+from abscise.train._non_finite import check_weights
 from abscise.train._parts import Parts
 from abscise.train._recipe import Recipe
 
@@ -177,6 +178,20 @@ class Keeper:
         if found.data != self._data:
             message = f"{where}: this run learned from other data than those given: {way_out}"
             raise StoreError(message)
+
+
+@contextmanager
+def keeping(
+    keeper: Keeper | None, parts: Parts, course: Course, elapsed_s: float
+) -> Iterator[None]:
+    """Where an observer or a logger inside ends the run, its last step is not lost."""
+    try:
+        yield
+    except BaseException:
+        if keeper is not None:
+            check_weights(parts.model, course.step)
+            keeper.save(parts, course, elapsed_s)
+        raise
 
 
 def fingerprint(data: Data) -> str:
