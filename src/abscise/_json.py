@@ -14,6 +14,8 @@ MAX_INTEGER = 2**53
 MAX_NUMBER = 1e300
 MAX_TEXT = 10_000
 MAX_ITEMS = 10_000_000
+CONTROLS = frozenset({"Cc", "Cs"})
+"""Unicode's categories of what no text of ours holds: control characters, half characters."""
 
 
 def parse_json(text: bytes, where: str, error: type[AbsciseError]) -> object:
@@ -59,6 +61,23 @@ def read_fields(
         message = f"{where}: missing fields {missing[:5]}, unknown fields {unknown[:5]}"
         raise error(message)
     return Fields(value, where, error)
+
+
+def printable(text: str) -> str:
+    r"""`text` with its control characters and lone surrogates written as escapes.
+
+    Example:
+        >>> printable("a\nb")
+        'a\\nb'
+    """
+    if not any(unicodedata.category(character) in CONTROLS for character in text):
+        return text
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if unicodedata.category(character) in CONTROLS
+        else character
+        for character in text
+    )
 
 
 def describe(value: object) -> str:
@@ -108,7 +127,7 @@ class Fields:
         value = self.values[name]
         if not isinstance(value, str) or len(value) > MAX_TEXT:
             self.refuse(name, f"a text of at most {MAX_TEXT} characters")
-        if any(unicodedata.category(character) in {"Cc", "Cs"} for character in value):
+        if any(unicodedata.category(character) in CONTROLS for character in value):
             self.refuse(name, "a text without control characters")
         if choices and value not in choices:
             self.refuse(name, f"one of {', '.join(choices)}")

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from abscise.cli import main
-from abscise.cli._training_report import training_of
+from abscise.cli._training_report import thinned, training_of
 from abscise.report import _extra, report_from_json, to_html
-from abscise.train import fit, load_recipe
+from abscise.train import Dying, Progress, fit, load_recipe
 
 MODEL = """
 import torch
@@ -201,3 +201,42 @@ def test_a_training_run_is_reported_as_its_observer_saw_it() -> None:
     assert (last.loss, last.accuracy) == (seen.loss, seen.accuracy)
     assert last.layers == {name: (it.dying, it.units) for name, it in seen.layers.items()}
     assert len(told.drops()) == 2
+
+
+@pytest.mark.parametrize("looks", [1, 2, 1999, 2000, 2001, 123_456])
+@pytest.mark.parametrize("layers", [1, 1000, 100_000])
+def test_the_looks_of_a_long_training_are_thinned_but_the_first_and_the_last_stay(
+    looks: int, layers: int
+) -> None:
+    counts = {str(index): Dying(0, 1) for index in range(layers)}
+    history = [Progress(step, looks, 1.0, 0.5, 0.1, counts) for step in range(1, looks + 1)]
+    steps = [seen.step for seen in thinned(history)]
+    assert steps == sorted(set(steps))
+    assert (steps[0], steps[-1]) == (1, looks)
+    assert len(steps) <= 2000
+    assert len(steps) <= max(100, 200_000 // layers)
+    assert len(steps) == looks or len(steps) >= 100
+
+
+def test_a_network_whose_names_have_line_breaks_leaves_a_report_that_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    module = "from torch import nn\n\ndef make():\n    net = nn.Sequential(nn.Flatten())\n"
+    module += "    net.add_module('a\\nb', nn.Linear(64, 6)); net.add_module('r', nn.ReLU())\n"
+    module += "    net.add_module('c', nn.Linear(6, 10)); return net\n"
+    _ = Path("broken_lines.py").write_text(module)
+    recipe = "name: t\ndata: digits\nmodel: broken_lines:make\nepochs: 1\nbatch_size: 100\n"
+    _ = Path("t.yaml").write_text(recipe)
+    assert main(["train", "t.yaml", "--out", "t"]) == 0
+    for kind in ("html", "json", "text"):
+        assert main(["report", "t", "--format", kind]) == 0
+
+
+@pytest.mark.parametrize("out", ["", ".", "/", "small"])
+def test_a_folder_is_no_file_to_write_the_report_to(
+    out: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", "small", "--out", out]) == 2
+    assert "name a file, such as" in one_line(capsys)
+    assert (folder / "small").is_dir()

@@ -1,9 +1,11 @@
 """Ctrl-C through the real command: it says how to go on, and going on gives the same model."""
 
+import contextlib
 import json
 import os
 import random
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from abscise._errors import StoreError
 from abscise.cli import main
 from abscise.cli._options import TrainOptions
 from abscise.cli._run_folder import resuming
@@ -24,15 +27,14 @@ import os, signal
 from torch import nn
 
 class Net(nn.Sequential):
-    calls = 0
-
     def __init__(self):
         super().__init__(nn.Flatten(), nn.Linear(64, 12), nn.ReLU(), nn.Linear(12, 10))
+        self.calls = 0
 
     def forward(self, images):
         if self.training:
-            Net.calls += 1
-            if Net.calls == int(os.environ.get("STOP_AT", "0")):
+            self.calls += 1
+            if self.calls == int(os.environ.get("STOP_AT", "0")):
                 os.kill(os.getpid(), signal.Signals[os.environ["STOP_BY"]])
         return super().forward(images)
 """
@@ -55,10 +57,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def command(arguments: list[str], **environment: str) -> "subprocess.CompletedProcess[str]":
+RUN = "import sys; from abscise.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+def command(
+    arguments: list[str], code: str = RUN, **environment: str
+) -> "subprocess.CompletedProcess[str]":
     """`abscise` in a process of its own, in the current folder."""
-    code = f"import sys; sys.path.insert(0, {str(SOURCE)!r}); from abscise.cli import main; "
-    whole = [sys.executable, "-c", code + "sys.exit(main(sys.argv[1:]))", *arguments]
+    path = f"import sys; sys.path.insert(0, {str(SOURCE)!r})\n"
+    whole = [sys.executable, "-c", path + code, *arguments]
     environ = os.environ | {"OMP_NUM_THREADS": "1"} | environment
     return subprocess.run(
         whole, env=environ, capture_output=True, text=True, check=False, timeout=300
@@ -99,20 +106,46 @@ def test_an_interrupted_command_prints_the_one_that_goes_on_to_the_same_model(
     assert len(epochs("cut")) == 3
 
 
-def test_a_finished_run_is_not_resumed_but_may_be_started_again(
+def test_a_finished_run_is_not_resumed_but_may_be_made_again(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["train", "my recipe.yaml", "--set", "epochs=1", "--out", "done"]
     assert main(arguments) == 0
     assert main([*arguments, "--resume"]) == 2
     assert "the run is finished, and its model is in done\n" in capsys.readouterr().err
-    before = (folder / "done" / "model.safetensors").read_bytes()
-    assert main([*arguments, "--set", "seed=1"]) == 0
-    assert (folder / "done" / "model.safetensors").read_bytes() != before
+    model = folder / "done" / "model.safetensors"
+    before = {name: value.numpy().tobytes() for name, value in load_file(model).items()}
+    assert main(arguments) == 0
+    assert {name: value.numpy().tobytes() for name, value in load_file(model).items()} == before
 
 
+@pytest.mark.parametrize("change", ["seed=1", "batch_size=100000", "model=interrupted_net:Gone"])
+def test_no_other_run_destroys_a_finished_one(
+    change: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor its mark, without which it would count as not saved."""
+    arguments = ["train", "my recipe.yaml", "--set", "epochs=1", "--out", "done"]
+    assert main(arguments) == 0
+    held = contents(folder)
+    _ = capsys.readouterr()
+    assert main([*arguments, "--set", change]) in {1, 2}
+    shown = capsys.readouterr()
+    assert shown.err.count("\n") == 1
+    assert "--resume" not in shown.out  # nothing was begun that could be gone on with
+    assert contents(folder) == held
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    found = [*(folder / "done").iterdir(), *(folder / "done.training").iterdir()]
+    return {str(path): path.read_bytes() for path in found}
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, StoreError("no room"), RuntimeError("bug")])
 def test_a_run_that_was_stopped_after_its_training_is_resumed_to_its_model(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    kind: BaseException | type[BaseException],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Also where OUT still holds the model of an earlier run."""
     arguments = ["train", "my recipe.yaml", "--set", "epochs=1", "--out", "done"]
@@ -121,16 +154,92 @@ def test_a_run_that_was_stopped_after_its_training_is_resumed_to_its_model(
     first = model.read_bytes()
 
     def stop(*_: object) -> None:
-        raise KeyboardInterrupt
+        raise kind
 
-    again = [*arguments, "--set", "seed=1"]
+    again = ["train", "my recipe.yaml", *["--set", "epochs=1", "--set", "seed=1", "--out", "done"]]
+    shutil.rmtree(folder / "done.training")
     with monkeypatch.context() as patched:
         patched.setattr("abscise.cli._train.keep", stop)
-        assert main(again) == 130
+        with contextlib.suppress(RuntimeError):
+            assert main(again) in {1, 130}
     assert model.read_bytes() == first
+    hint = capsys.readouterr().out.splitlines()[-1]
+    assert shlex.split(hint) == ["abscise", *again, "--resume"]
+    checkpoint = folder / "done.training" / "checkpoint.safetensors"
+    trained = checkpoint.read_bytes()
+    assert main(again) == 1
+    assert "holds a trained run whose model is not saved: resume it" in capsys.readouterr().err
+    assert checkpoint.read_bytes() == trained
     assert main([*again, "--resume"]) == 0
     assert "resumed after step 12\n" in capsys.readouterr().out
     assert model.read_bytes() != first
+
+
+def test_a_run_that_could_not_be_recorded_is_recorded_on_resume(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["train", "my recipe.yaml", "--set", "epochs=1", "--out", "done"]
+    arguments += ["--record", "runs.jsonl"]
+
+    def full(*_: object) -> None:
+        message = "no room"
+        raise StoreError(message)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("abscise.cli._train.record_run", full)
+        assert main(arguments) == 1
+    assert (folder / "done" / "plan.json").exists()
+    assert main([*arguments, "--resume"]) == 0
+    assert len((folder / "runs.jsonl").read_text().splitlines()) == 1
+
+
+def test_the_demo_refuses_a_folder_with_files_of_others_before_it_trains(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("abscise.cli._train.fit", pytest.fail)
+    assert main(["demo", "--out", str(folder)]) == 1
+    assert "it holds other files" in capsys.readouterr().err
+    assert main(["demo", "--out", "/"]) == 2
+    assert "name a folder in it" in capsys.readouterr().err
+
+
+# The reader of the output goes away when the first look at the training is to be printed.
+UNREAD = """
+import os, sys
+from abscise.cli import _train, main
+
+read, write = os.pipe()
+os.close(read)
+show = _train.TrainingView.show
+
+def unread(view, progress):
+    os.dup2(write, 1)
+    show(view, progress)
+
+_train.TrainingView.show = unread
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_reader_that_goes_away_stops_the_run_with_its_last_step_kept() -> None:
+    arguments = ["train", "my recipe.yaml", "--out", "piped"]
+    stopped = command(arguments, code=UNREAD)
+    assert stopped.returncode == 1
+    assert stopped.stderr == "abscise: whoever read the output has closed it: stopped\n"
+    resumed = command([*arguments, "--resume"])
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resumed after step 5\n" in resumed.stdout
+
+
+@pytest.mark.usefixtures("folder")
+def test_an_output_that_knows_no_box_drawing_gets_something_else() -> None:
+    arguments = ["train", "my recipe.yaml", "--set", "epochs=1", "--out", "plain"]
+    trained = command(arguments, PYTHONIOENCODING="ascii")
+    assert (trained.returncode, trained.stderr) == (0, "")
+    shown = command(["report", "plain", "--format", "text"], PYTHONIOENCODING="ascii")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.stdout.isascii()
 
 
 def test_the_command_that_goes_on_repeats_every_option() -> None:

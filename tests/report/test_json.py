@@ -99,6 +99,7 @@ def trainings(draw: st.DrawFn) -> Training:
             )
             for step in steps
         ),
+        smooth=draw(st.booleans()),
     )
 
 
@@ -265,3 +266,13 @@ def test_impossible_points_are_refused(change: dict[str, Any], words: str) -> No
     assert training is not None
     with pytest.raises(ValueError, match=words):
         _ = replace(training.points[0], **change)
+
+
+def test_names_with_control_characters_are_escaped_so_that_the_report_can_be_read() -> None:
+    odd = ["a\nb", "c\x1b[31m", "d\ud800", "plain"]
+    written = to_json(whole_report(odd))
+    read = report_from_json(parse_json(written.encode(), "report", StoreError))
+    assert [row.layer for row in read.layers] == ["a\\nb", "c\\x1b[31m", "d\\ud800", "plain"]
+    assert read.training is not None
+    assert list(read.training.points[0].layers) == [row.layer for row in read.layers]
+    assert to_json(read) == written

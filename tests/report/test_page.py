@@ -68,7 +68,9 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("layers", [1, 150, pytest.param(700, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "layers", [1, 150, *(pytest.param(count, marks=pytest.mark.slow) for count in (700, 3000))]
+)
 def test_the_page_is_one_small_file_without_script_or_network(layers: int) -> None:
     source = to_html(whole_report(names(layers)))
     assert len(source.encode()) < 2_000_000
@@ -107,9 +109,28 @@ def test_every_section_is_there_and_says_what_it_holds() -> None:
         "Environment",
         "0" * 40,
         "635,082 → 49,423",
-        "the learning rate drops from 0.003 to 0.0006 at step 1,350",
+        "the learning rate drops from 0.003 to 0.0006 by step 1,350",
     ):
         assert words in page.text
+
+
+def test_layers_that_are_too_many_to_draw_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("abscise.report._sections.DRAWN_LAYERS", 4)
+    monkeypatch.setattr("abscise.report._sections.LISTED_ROWS", 5)
+    page = Page(to_html(whole_report(names(7))))
+    assert page.text.count("The last 3 of 7 layers are not drawn; report.json has them.") == 2
+    assert "The last 2 of 7 layers are not listed; report.json has them." in page.text
+    assert [name for name in names(7) if name in page.text] == names(7)[:5]
+    assert "not drawn" not in Page(to_html(whole_report(names(4)))).text
+
+
+def test_a_smooth_schedule_has_no_drops_however_far_apart_the_looks_are() -> None:
+    whole = whole_report()
+    assert whole.training is not None
+    smooth = replace(whole, training=replace(whole.training, smooth=True))
+    assert "Dashed lines" in Page(to_html(whole)).text
+    assert "Dashed lines" not in Page(to_html(smooth)).text
+    assert to_html(whole).count('class="drop') > to_html(smooth).count('class="drop') == 0
 
 
 BARE = Report(removal=RemovalSummary((), {}, 0, 0, 0))

@@ -12,7 +12,13 @@ from typing import Any
 import pytest
 
 from abscise._errors import StoreError
-from abscise.store._atomic import backup_of, recover, write_folder, write_json_atomically
+from abscise.store._atomic import (
+    backup_of,
+    recover,
+    refuse_foreign,
+    write_folder,
+    write_json_atomically,
+)
 
 OLD = {"plan.json": b"old plan", "model.safetensors": b"old weights"}
 NEW = {"plan.json": b"new plan", "model.safetensors": b"new weights", "certificate.json": b"new"}
@@ -138,6 +144,33 @@ def test_files_of_others_are_never_removed(tmp_path: Path) -> None:
     assert [item.name for item in tmp_path.iterdir()] == ["mine"]
 
 
+@pytest.mark.parametrize("name", ["report.html", "model.safetensors"])
+def test_half_a_file_that_a_killed_process_left_is_no_file_of_others(
+    name: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mine"
+    write_folder(folder, OLD)
+    _ = (folder / f".{name}.{'0' * 32}.tmp").write_text("hal")
+    write_folder(folder, NEW)
+    assert sorted(item.name for item in folder.iterdir()) == sorted(NEW)
+
+
+def test_a_mounted_file_system_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path)
+    with pytest.raises(StoreError, match="a file system is mounted there; name a folder in it"):
+        refuse_foreign(tmp_path)
+
+
+def test_a_parent_that_cannot_be_written_to_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, _mode: Path(path) != tmp_path)
+    with pytest.raises(StoreError, match=r"cannot be written to; name a folder elsewhere"):
+        refuse_foreign(tmp_path / "new" / "model")
+
+
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "file"
     _ = path.write_text("x")
@@ -145,7 +178,7 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
         write_folder(path, NEW)
     with pytest.raises(StoreError, match="name a folder in it"):
         write_folder(Path("/"), NEW)
-    with pytest.raises(StoreError, match=r"cannot save to .*: (Not a directory|File exists)"):
+    with pytest.raises(StoreError, match=r"cannot save to .*below: .*file is a file; name a"):
         write_folder(path / "below", NEW)
 
 

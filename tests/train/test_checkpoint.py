@@ -12,12 +12,12 @@ import safetensors.torch
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from abscise._errors import StoreError
 from abscise.train._checkpoint import FILE, Checkpoint, read_checkpoint, write_checkpoint
 from abscise.train._packing import pack, unpack
+from support.checkpoints import read_inside, write_inside
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.uint8, torch.bool]
 TENSORS = st.builds(
@@ -77,6 +77,49 @@ def test_what_only_a_pickle_could_hold_is_refused(value: object) -> None:
         _ = pack({"a": value}, {}, "state")
 
 
+def deep(levels: int) -> object:
+    value: object = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+UNWRITABLE: dict[str, tuple[object, str]] = {
+    "too deep": (deep(60), "nested more than 50 deep"),
+    "far too deep": (deep(5000), "nested more than 50 deep"),
+    "huge": (10**5000, "an integer of more than 10000 bits"),
+    "meta": (torch.ones(2, device="meta"), r"a tensor without values \(lazy, or on meta\)"),
+    "lazy": (nn.LazyLinear(3).weight, r"a tensor without values \(lazy, or on meta\)"),
+    "no text": ({"\ud800": torch.ones(1)}, "safetensors does not take the state"),
+}
+
+
+@pytest.mark.parametrize("case", UNWRITABLE)
+def test_what_could_not_be_read_again_is_not_written(case: str, tmp_path: Path) -> None:
+    value, text = UNWRITABLE[case]
+    state = {"attachment": value}
+    with pytest.raises(StoreError, match=text) as refused:
+        write_checkpoint(tmp_path, Checkpoint({}, "data", {}, state))
+    assert "\n" not in str(refused.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_as_deep_as_may_be_is_read_again(tmp_path: Path) -> None:
+    state = {"attachment": deep(49)}
+    write_checkpoint(tmp_path, Checkpoint({}, "data", {}, state))
+    found = read_checkpoint(tmp_path)
+    assert found is not None
+    assert found.state == state
+
+
+def test_the_json_may_be_larger_than_the_header_of_safetensors_allows(tmp_path: Path) -> None:
+    state = {"text": "x" * 120_000_000}  # the limit is 100 MB
+    write_checkpoint(tmp_path, Checkpoint({}, "data", {}, state))
+    found = read_checkpoint(tmp_path)
+    assert found is not None
+    assert found.state == state
+
+
 def checkpoint() -> Checkpoint:
     return Checkpoint({"seed": 1}, "data", {"step": 3}, {"model": {"w": torch.ones(3)}})
 
@@ -104,11 +147,9 @@ def test_half_a_file_beside_the_checkpoint_is_removed(tmp_path: Path) -> None:
 
 def edited(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
     def edit(path: Path) -> None:
-        with safe_open(path, framework="pt") as file:
-            held = json.loads(file.metadata()["abscise"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        held, tensors = read_inside(path)
         change(held)
-        safetensors.torch.save_file(tensors, path, {"abscise": json.dumps(held)})
+        write_inside(path, held, tensors)
 
     return edit
 
@@ -124,7 +165,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-4]), "truncated or was edited"),
     "empty": (lambda path: path.write_bytes(b""), "truncated or was edited"),
     "pickle": (lambda path: path.write_bytes(pickle.dumps({"a": 1})), "truncated or was edited"),
-    "a model": (lambda path: safetensors.torch.save_file({}, path), "not valid JSON"),
+    "a model": (lambda path: safetensors.torch.save_file({}, path), "no JSON in it"),
     "format": (edited(lambda held: held.update(format=2)), "format must be an integer from 1 to 1"),
     "field": (edited(lambda held: held.pop("course")), r"missing fields \['course'\]"),
     "kind": (edited(lambda held: held.update(state={"call": "x"})), "an entry of no known kind"),

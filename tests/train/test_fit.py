@@ -1,14 +1,18 @@
 """The reference loop: seeds, random state, the test set, the observer, NaN."""
 
+import os
 import random
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from lightning_fabric.utilities.rank_zero import rank_zero_only
+from torch import Tensor, nn
+from typing_extensions import override
 
 from abscise._errors import DataError, ModelError
 from abscise.train import (
@@ -16,6 +20,7 @@ from abscise.train import (
     DataName,
     ModelName,
     OptimizerName,
+    Precision,
     Progress,
     Recipe,
     Split,
@@ -27,6 +32,7 @@ from abscise.train import (
     fit,
     load_data,
     load_recipe,
+    make_loggers,
     predict,
 )
 
@@ -216,9 +222,42 @@ def poisoned(data: Data, value: float) -> Data:
     return replace(data, train=Split(inputs, data.train.labels))
 
 
-def test_nan_inputs_stop_the_training_and_are_named(data: Data) -> None:
-    with pytest.raises(ModelError, match=r"not finite at step 1: the inputs have NaN"):
-        _ = fit(TINY, data=poisoned(data, float("nan")))
+@pytest.mark.parametrize("part", ["train", "validation"])
+def test_inputs_that_are_not_finite_are_refused_with_their_part_and_example(
+    part: str, data: Data
+) -> None:
+    inputs = getattr(data, part).inputs.clone()
+    inputs[7, 0, 3, 3] = float("nan")
+    changed: Any = {part: Split(inputs, getattr(data, part).labels)}
+    with pytest.raises(DataError, match=rf"part {part}: inputs must be finite, .* example 7 are"):
+        _ = fit(TINY, data=replace(data, **changed))
+
+
+def test_inputs_of_another_type_are_refused(data: Data) -> None:
+    wide = replace(data, train=Split(data.train.inputs.double(), data.train.labels))
+    with pytest.raises(DataError, match=r"must be torch\.float32, got torch\.float64: use \.float"):
+        _ = fit(TINY, data=wide)
+
+
+class Hasty(nn.Module):
+    """A network that changes its inputs in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classes = nn.Linear(64, 10)
+
+    @override
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classes(images.mul_(1.5).add_(0.1).flatten(1))
+
+
+def test_a_network_that_works_in_place_leaves_the_callers_data_as_they_are(data: Data) -> None:
+    parts = ("train", "validation", "test")
+    before = {part: getattr(data, part).inputs.clone() for part in parts}
+    recipe = replace(TINY, model=f"{__name__}:Hasty", widths=(), hidden=())
+    _ = fit(recipe, data=data)
+    for part in parts:
+        assert torch.equal(getattr(data, part).inputs, before[part])
 
 
 def test_an_overflowing_layer_stops_the_training_and_is_named(data: Data) -> None:
@@ -306,3 +345,54 @@ def test_training_on_a_gpu_learns_the_same(data: Data) -> None:
     result = fit(replace(TINY, device="cuda"), data=data)
     assert next(result.model.parameters()).is_cuda
     assert result.test_accuracy > 0.4
+
+
+ENVIRONMENTS: dict[str, dict[str, str]] = {
+    "precision": {"LT_PRECISION": "bf16-mixed"},
+    "devices": {"LT_DEVICES": "2"},
+    "strategy": {"LT_STRATEGY": "ddp", "LT_ACCELERATOR": "tpu", "LT_NUM_NODES": "3"},
+    "cluster": {
+        "SLURM_NTASKS": "4",
+        "SLURM_JOB_NAME": "job",
+        "SLURM_JOB_ID": "5",
+        "SLURM_PROCID": "1",
+        "SLURM_LOCALID": "1",
+        "SLURM_NODELIST": "n1",
+        "SLURM_NODEID": "0",
+    },
+    "rank": {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"},
+}
+
+
+@pytest.mark.parametrize("case", ENVIRONMENTS)
+def test_the_recipe_decides_and_not_the_environment(
+    case: str, data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = fit(TINY, data=data)
+    for name, value in ENVIRONMENTS[case].items():
+        monkeypatch.setenv(name, value)
+    before = dict(os.environ)
+    odd = fit(TINY, data=data)
+    assert odd.history == usual.history
+    for name, value in usual.model.state_dict().items():
+        assert torch.equal(value, odd.model.state_dict()[name])
+    assert dict(os.environ) == before
+
+
+def test_a_process_that_a_cluster_calls_the_second_logs_too(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    _ = fit(replace(TINY, epochs=1), data=data, loggers=make_loggers(tmp_path, "run"))
+    (table,) = tmp_path.glob("run/*/metrics.csv")
+    assert len(table.read_text().splitlines()) == 4
+    assert vars(rank_zero_only)["rank"] == 1
+
+
+def test_mixed_precision_is_used_without_a_word(
+    data: Data, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recipe = replace(TINY, epochs=1, precision=Precision.BF16_MIXED)
+    half, full = fit(recipe, data=data), fit(replace(TINY, epochs=1), data=data)
+    assert half.history != full.history
+    assert capfd.readouterr() == ("", "")

@@ -130,6 +130,29 @@ def test_a_label_out_of_range_is_refused(tmp_path: Path) -> None:
         _ = data_for(recipe_from(TABLE | {"data": "./set"}))
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
+def test_a_row_that_is_not_finite_is_refused_by_its_number(value: float, tmp_path: Path) -> None:
+    columns = rows()
+    columns["b"] = [float(entry) for entry in columns["b"]]
+    columns["b"][11] = value
+    write(tmp_path / "set", "parquet", columns)
+    with pytest.raises(DataError, match=r"split train: inputs must be finite, .* row 11 are not"):
+        _ = data_for(recipe_from(TABLE | {"data": "./set"}))
+
+
+def test_a_broken_table_is_refused_with_what_is_wrong_and_no_word_of_a_network(
+    tmp_path: Path,
+) -> None:
+    for split in ("train", "test"):
+        path = tmp_path / "set" / f"{split}.csv"
+        path.parent.mkdir(exist_ok=True)
+        _ = path.write_text("a,b,label\n1,2,0\n1,2,3,4,5\n")
+    with pytest.raises(DataError, match=r"ParserError: .*Expected 3 fields in line 3") as refused:
+        _ = data_for(recipe_from(TABLE | {"data": "./set"}))
+    assert "network" not in str(refused.value)
+
+
 def make(count: int = 8, label: int = 1, width: int = 3) -> Data:
     part = Split(torch.randn(count, width), torch.full((count,), label))
     return Data("whatever", 2, part, part, part)

@@ -19,6 +19,7 @@ from abscise.train import (
     facts_of,
     fit,
     load_recipe,
+    read_yaml,
     recipe_from,
     recipe_names,
 )
@@ -189,3 +190,44 @@ def test_a_file_that_is_no_recipe_is_refused(case: str, tmp_path: Path) -> None:
 def test_a_missing_file_is_named() -> None:
     with pytest.raises(RecipeError, match=r"cannot read the recipe nowhere/x.yaml: No such file"):
         _ = load_recipe("nowhere/x.yaml")
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "a/b", "../esc", "a\\b", "a\nb", "\x1b[31m", "\ud800", "x" * 201]
+)
+def test_a_name_that_no_folder_or_report_could_have_is_refused(name: str) -> None:
+    with pytest.raises(RecipeError, match="name must be 1 to 200 characters") as refused:
+        _ = load_recipe("digits-adam-l2", {"name": name})
+    assert str(refused.value).isprintable()
+
+
+SLIPS = {
+    "a date": "name: 2024-99-99",
+    "no integer": "epochs: !!int abc",
+    "no number": "learning_rate: !!float abc",
+    "no time": "name: !!timestamp abc",
+    "digits": "epochs: " + "9" * 5000,
+    "a long hexadecimal": "epochs: 0x" + "f" * 5000,
+    "a long integer as a number": "learning_rate: 1" + "0" * 400,
+    "a key twice": "epochs: 1\nseed: 2\nepochs: 3",
+    "an inner key twice": "model_args: {width: 1, width: 2}",
+}
+
+
+@pytest.mark.parametrize("case", SLIPS)
+def test_a_slip_in_a_file_is_one_line(case: str, tmp_path: Path) -> None:
+    path = tmp_path / "slip.yaml"
+    _ = path.write_text(SLIPS[case])
+    with pytest.raises(RecipeError, match=r"slip\.yaml: not YAML") as refused:
+        _ = load_recipe(path)
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 600
+
+
+def test_a_merge_key_is_no_key_that_appears_twice() -> None:
+    assert read_yaml("a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}", "here")["b"] == {"x": 3, "y": 2}
+
+
+def test_a_number_that_no_float_holds_is_refused() -> None:
+    with pytest.raises(RecipeError, match="learning_rate must be a number, got a huge integer"):
+        _ = load_recipe("digits-adam-l2", {"learning_rate": 10**400})

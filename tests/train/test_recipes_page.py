@@ -13,7 +13,6 @@ import yaml
 
 from abscise.cli import main
 from abscise.cli._main import parser
-from abscise.cli._run_folder import FINISHED
 from abscise.train import (
     Augment,
     DataName,
@@ -108,7 +107,7 @@ def test_the_network_of_your_own_is_trained_and_kept_as_the_page_says(
         _ = Path(name).write_text(block(name))
     assert main(["train", "mine.yaml", "--set", "epochs=1", "--out", "mine"]) == 0
     kept = {path.name for path in Path("mine.training").iterdir()}
-    assert kept == {"checkpoint.safetensors", "epochs.jsonl", FINISHED}
+    assert kept == {"checkpoint.safetensors", "epochs.jsonl", "finished", "lock"}
 
 
 def test_the_table_of_your_own_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,11 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors import safe_open
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from typing_extensions import override
@@ -28,13 +26,19 @@ from abscise.train import (
     Interrupted,
     ModelName,
     OptimizerName,
+    Progress,
     Recipe,
     Schedule,
     Split,
     Trained,
+    finish_run,
     fit,
+    is_finished,
     recipe_from,
 )
+from abscise.train._keeper import fingerprint
+from abscise.train._lock import only_process_in
+from support.checkpoints import read_inside, write_inside
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -64,6 +68,23 @@ class Restless(nn.Module):
             hidden = hidden + 0.01 * (random.random() + np.random.random())  # noqa: NPY002
             hidden = hidden * (1 + 0.01 * self.calls)
         return self.last(hidden)
+
+
+class Folded(nn.Module):
+    """A network with parameters that are not row-major: channels last, and a transposed matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.second = nn.Conv2d(4, 5, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.turned = nn.Parameter(torch.randn(80, 3).t() / 9)
+        assert not self.second.weight.is_contiguous()
+        assert not self.turned.is_contiguous()
+
+    @override
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.second(self.conv(images).relu()).relu()
+        return hidden.flatten(1) @ self.turned.t()
 
 
 class Ledger:
@@ -154,9 +175,7 @@ def run(recipe: Recipe, folder: Path, *, resume: bool, every: int = 1, **more: A
 
 def content(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     """All that a checkpoint holds, but the seconds: JSON, and the bytes of every tensor."""
-    with safe_open(folder / CHECKPOINT, framework="pt") as file:
-        held = json.loads(file.metadata()["abscise"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    held, tensors = read_inside(folder / CHECKPOINT)
     del held["course"]["elapsed_s"]
     for epoch in held["course"]["epochs"]:
         del epoch["wall_s"]
@@ -208,6 +227,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "bf16": {"precision": "bf16-mixed"},
     "flip": {"augment": Augment.FLIP},
     "mlp": {"model": ModelName.MLP, "hidden": (5,)},
+    **{
+        f"not row-major, {name.value}": {"model": f"{__name__}:Folded", "optimizer": name}
+        for name in OptimizerName
+    },
+    "not row-major, amsgrad": {"model": f"{__name__}:Folded", "amsgrad": True},
 }
 
 
@@ -297,14 +321,88 @@ def test_there_must_be_something_to_resume(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-def test_an_unfinished_run_is_not_overwritten_and_a_finished_one_is(tmp_path: Path) -> None:
+def test_an_unfinished_run_is_not_overwritten_and_a_complete_one_may_be_repeated(
+    tmp_path: Path,
+) -> None:
     killed_at(tmp_path, 5)
-    with pytest.raises(StoreError, match=r"unfinished run \(step 4 of 16\): resume it, or remove"):
+    with pytest.raises(StoreError, match=r"unfinished run \(step 4 of 16\): resume it, choose an"):
         _ = run(RECIPE, tmp_path, resume=False)
     first = run(RECIPE, tmp_path, resume=True)
     again = run(RECIPE, tmp_path, resume=False)
     assert (first.resumed_at, again.resumed_at) == (4, 0)
     assert len(epochs(tmp_path)) == 4
+
+
+def assert_kept(folder: Path, text: str, **how: Any) -> None:
+    """Starting anew is refused, and not a byte of the checkpoint is lost."""
+    before = (folder / CHECKPOINT).read_bytes()
+    with pytest.raises(StoreError, match=text) as refused:
+        _ = fit(**dict[str, Any]({"recipe": RECIPE, "data": made(), "attachments": [Ledger]} | how))
+    assert "\n" not in str(refused.value)
+    assert (folder / CHECKPOINT).read_bytes() == before
+
+
+def test_a_complete_run_is_not_overwritten_by_another_one(tmp_path: Path) -> None:
+    _ = run(RECIPE, tmp_path, resume=False)
+    finish_run(tmp_path)
+    checkpoints = Checkpoints(tmp_path)
+    other = replace(RECIPE, seed=1)
+    text = "this run has seed 0, the recipe given has 1: choose another folder, or delete"
+    assert_kept(tmp_path, text, recipe=other, checkpoints=checkpoints)
+    text = "learned from other data than those given: choose another folder, or delete"
+    assert_kept(tmp_path, text, data=made(1), checkpoints=checkpoints)
+    assert is_finished(tmp_path)
+
+
+def test_a_guarded_run_is_repeated_only_after_its_result_is_noted(tmp_path: Path) -> None:
+    guarded = Checkpoints(tmp_path, guarded=True)
+    _ = run(RECIPE, tmp_path, resume=False)
+    assert_kept(tmp_path, "a trained run whose model is not saved: res", checkpoints=guarded)
+    finish_run(tmp_path)
+    _ = fit(RECIPE, data=made(), checkpoints=guarded, attachments=[Ledger])
+    assert not is_finished(tmp_path)
+
+
+def test_two_processes_do_not_share_a_run(tmp_path: Path) -> None:
+    killed_at(tmp_path, 5)
+    half = tmp_path / f".{CHECKPOINT}.0123.tmp"  # the other one is writing it
+    _ = half.write_bytes(b"half")
+    with only_process_in(tmp_path):
+        for resume in (False, True):
+            how = Checkpoints(tmp_path, resume=resume)
+            assert_kept(tmp_path, "another process trains in it: wait", checkpoints=how)
+    assert half.exists()
+    assert run(RECIPE, tmp_path, resume=True).resumed_at == 4
+    assert not half.exists()
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+@pytest.mark.parametrize("example", [0, 3, -1])
+def test_one_number_of_any_part_tells_data_apart(part: str, example: int) -> None:
+    one = made()
+    held = getattr(one, part)
+    copy: Any = {part: Split(held.inputs.clone(), held.labels.clone())}
+    two = replace(one, **copy)
+    assert fingerprint(one) == fingerprint(two)
+    getattr(two, part).inputs[example, 0, 7, 7] += 1e-3
+    assert fingerprint(one) != fingerprint(two)
+
+
+def test_a_signal_during_the_last_look_is_answered_before_the_test_set_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(seen: Progress) -> None:
+        if seen.step == seen.steps:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(Interrupted) as stopped:
+        _ = run(RECIPE, tmp_path, resume=False, observer=interrupt)
+    assert stopped.value.step == STEPS
+    monkeypatch.setattr("abscise.train._fit.accuracy", lambda *_: signal.raise_signal(2))
+    with pytest.raises(KeyboardInterrupt):
+        _ = run(RECIPE, tmp_path, resume=True)
+    monkeypatch.undo()
+    assert run(RECIPE, tmp_path, resume=True).resumed_at == STEPS
 
 
 def test_a_finished_run_is_resumed_without_a_step(
@@ -357,6 +455,20 @@ def test_a_signal_ends_the_run_after_its_batch_with_a_checkpoint(
     assert_equal(result, whole[0], tmp_path, whole[1])
 
 
+def test_a_step_after_which_the_observer_fails_is_kept(
+    whole: tuple[Trained, Path], tmp_path: Path
+) -> None:
+    def fail(seen: Progress) -> None:
+        if seen.step == 6:
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        _ = run(RECIPE, tmp_path, resume=False, every=100, observer=fail)
+    result = run(RECIPE, tmp_path, resume=True)
+    assert result.resumed_at == 6
+    assert_equal(result, whole[0], tmp_path, whole[1])
+
+
 def test_lines_of_epochs_after_the_checkpoint_are_cut(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         _ = run(RECIPE, tmp_path, resume=False, every=6, attachments=[bomb(13)])
@@ -370,30 +482,87 @@ def test_lines_of_epochs_after_the_checkpoint_are_cut(tmp_path: Path) -> None:
 
 
 def edit(folder: Path, change: Any) -> None:
-    """Change the JSON of the checkpoint in `folder`, as somebody with an editor could."""
-    with safe_open(folder / CHECKPOINT, framework="pt") as file:
-        held = json.loads(file.metadata()["abscise"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    change(held)
-    safetensors.torch.save_file(tensors, folder / CHECKPOINT, {"abscise": json.dumps(held)})
+    """Change the checkpoint in `folder`, as somebody with an editor could."""
+    held, tensors = read_inside(folder / CHECKPOINT)
+    change(held, tensors)
+    write_inside(folder / CHECKPOINT, held, tensors)
+
+
+def course(**values: object) -> Any:
+    return lambda held, _tensors: held["course"].update(values)
 
 
 def forget(name: str) -> Any:
-    def change(held: dict[str, Any]) -> None:
+    def change(held: dict[str, Any], _tensors: object) -> None:
         held["state"]["dict"] = [pair for pair in held["state"]["dict"] if pair[0] != name]
 
     return change
 
 
+def moment(key: str, shape: tuple[int, ...]) -> Any:
+    """Another tensor for the optimizer's `key` of the first parameter; the JSON stays."""
+
+    def change(_held: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        (name,) = (it for it in tensors if it.endswith(f":state.optimizer.state.0.{key}"))
+        tensors[name] = torch.zeros(shape)
+
+    return change
+
+
+MOMENTS: dict[str, tuple[Any, str]] = {
+    "longer": (moment("exp_avg", (2, 1)), r"exp_avg of parameter 0 must be .* \[1\], got \[2, 1\]"),
+    "as many": (moment("exp_avg_sq", (1, 1)), r"exp_avg_sq of parameter 0 .*, got \[1, 1\]"),
+    "scalar": (moment("exp_avg", ()), r"exp_avg of parameter 0 must be .* \[1\], got \[\]"),
+    "steps": (moment("step", (1,)), r"step of parameter 0 must be .* \[\], got \[1\]"),
+}
+
+
+@pytest.mark.parametrize("case", MOMENTS)
+def test_a_moment_of_another_shape_than_its_parameter_is_refused(case: str, tmp_path: Path) -> None:
+    change, text = MOMENTS[case]
+    killed_at(tmp_path, 5)
+    edit(tmp_path, change)
+    with pytest.raises(StoreError, match=text) as refused:
+        _ = run(RECIPE, tmp_path, resume=True)
+    assert "\n" not in str(refused.value)
+
+
+def ordered(change: Any) -> Any:
+    def edited(_held: object, tensors: dict[str, Tensor]) -> None:
+        (name,) = (it for it in tensors if it.endswith(":state.order"))
+        tensors[name] = change(tensors[name]).clone()
+
+    return edited
+
+
+def numpy_position(position: int) -> Any:
+    def change(held: dict[str, Any], _tensors: object) -> None:
+        random_part = dict(held["state"]["dict"])["random"]
+        dict(random_part["dict"])["numpy"]["tuple"][2] = position
+
+    return change
+
+
 EDITED: dict[str, tuple[Any, str]] = {
-    "step": (lambda held: held["course"].update(step="two"), "step must be an integer"),
-    "step past the end": (lambda held: held["course"].update(step=17), "from 0 to 16, got 17"),
-    "history": (lambda held: held["course"].update(history=[1]), "must be an object"),
-    "epochs": (lambda held: held["course"].update(epochs=[{}]), "missing fields"),
+    "step": (course(step="two"), "step must be an integer"),
+    "step past the end": (course(step=17), "from 0 to 16, got 17"),
+    "history of the future": (
+        lambda held, _: held["course"]["history"][-1].update(step=9),
+        r"history must have rising steps up to 4, got \[9\]",
+    ),
+    "history": (course(history=[1]), "must be an object"),
+    "epochs": (course(epochs=[{}]), "missing fields"),
     "model": (forget("model"), "the state does not fit"),
     "optimizer": (forget("optimizer"), "the state does not fit"),
     "random": (forget("random"), "the state does not fit"),
     "order": (forget("order"), "the order of the examples"),
+    "steps": (course(steps=32), "steps must be an integer from 16 to 16, got 32"),
+    "order out of range": (ordered(lambda order: order + 1), "each of 28 once"),
+    "order of others": (ordered(lambda _order: torch.arange(29)), "each of 28 once"),
+    "order twice": (ordered(lambda order: order // 2), "each of 28 once"),
+    "no order": (ordered(lambda order: order[:0]), "order of the examples is missing at step 4"),
+    "numpy's position": (numpy_position(700), "624 words and a position in them, got 700"),
+    "numpy's words": (numpy_position(-1), "624 words and a position in them, got -1"),
 }
 
 

@@ -9,7 +9,7 @@ from abscise.cli._removal import keep, prove, snap
 from abscise.cli._source import build_model, loading_lines, read_inputs
 from abscise.cli._usage import UsageError, naming_usage
 from abscise.report import Report, certificate_line, plan_view, report_view, summary_of
-from abscise.store import load, read_plan, write_plan
+from abscise.store import load, read_plan, refuse_foreign, write_plan
 
 
 def run_compact(options: CompactOptions, console: Console) -> bool:
@@ -17,6 +17,8 @@ def run_compact(options: CompactOptions, console: Console) -> bool:
     if options.plan is not None and (options.keep or options.plan_only):
         message = "--plan applies a finished plan: --keep and --plan-only belong to making one"
         raise UsageError(message)
+    if options.out is not None and not options.plan_only:
+        refuse_foreign(options.out)
     model, inputs = build_model(options.model, options, console), read_inputs(options)
     if options.snap is not None:
         snap(model, inputs, options.snap, console)

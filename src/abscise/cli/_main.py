@@ -1,15 +1,18 @@
 """The entry point: parse, run one command, and turn every expected error into an exit code."""
 
 import importlib
+import io
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import IntEnum
 
 from jsonargparse import ArgumentError, ArgumentParser
 from rich.console import Console
+from typing_extensions import override
 
 from abscise._errors import AbsciseError, RecipeError
 from abscise.cli._options import (
@@ -78,7 +81,7 @@ COMMANDS = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `abscise` with `argv` (default: the process's arguments) and give its exit code."""
     try:
-        with _quiet_torch():
+        with _quiet_torch(), _any_text():
             return _run(sys.argv[1:] if argv is None else argv)
     except ArgumentError as error:
         code, problem = ExitCode.USAGE, f"{error} (see abscise --help)"
@@ -87,10 +90,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except AbsciseError as error:
         code, problem = ExitCode.REFUSED, str(error)
     except KeyboardInterrupt:
-        code, problem = (
-            ExitCode.INTERRUPTED,
-            "interrupted",
-        )
+        code, problem = ExitCode.INTERRUPTED, "interrupted"
+    except BrokenPipeError:
+        code, problem = ExitCode.REFUSED, "whoever read the output has closed it: stopped"
+        _forget_output()
     print(f"abscise: {' '.join(problem.split())}", file=sys.stderr)
     return code
 
@@ -119,9 +122,43 @@ def _run(argv: Sequence[str]) -> int:
     run: Callable[[object, Console], bool] = getattr(module, f"run_{command.name}")
     return (
         ExitCode.DONE
-        if run(options, Console(highlight=False, markup=False, emoji=False))
+        if run(options, _Console(highlight=False, markup=False, emoji=False))
         else ExitCode.REFUSED
     )
+
+
+class _Console(Console):
+    """A console that says when nobody reads any more, instead of ending the process."""
+
+    @override
+    def on_broken_pipe(self) -> None:
+        """Print nothing more, and let the command stop in order."""
+        self.quiet = True
+        raise BrokenPipeError
+
+
+def _forget_output() -> None:
+    """What is still to be printed goes nowhere: python would complain about it at its end."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+@contextmanager
+def _any_text() -> Iterator[None]:
+    """A terminal or pipe that does not know a character gets a question mark, not a traceback."""
+    out = sys.stdout
+    if not isinstance(out, io.TextIOWrapper):
+        yield
+        return
+    before = out.errors
+    out.reconfigure(errors="replace")
+    try:
+        yield
+    finally:
+        with suppress(OSError, ValueError):
+            out.reconfigure(errors=before)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from rich.console import Console
 
 from abscise._errors import MissingExtraError
 from abscise.cli._options import ReportOptions
+from abscise.cli._usage import UsageError
 from abscise.report import Report, report_from_json, summary_of, text, to_html, to_json
 from abscise.store import (
     existing_folder,
@@ -24,12 +25,15 @@ def run_report(options: ReportOptions, console: Console) -> bool:
     report = read_report(options.folder)
     content = _WRITERS[options.format](report)
     out = options.out
+    if out is not None and (not out.name or out.is_dir()):
+        message = f"--out {out}: name a file, such as {out / PAGE}"
+        raise UsageError(message)
     if out is None and options.format == "html":
         out = options.folder / PAGE
     if out is None:
         console.print(content, soft_wrap=True, end="")
         return True
-    write_bytes_atomically(out, content.encode())
+    write_bytes_atomically(out, as_bytes(content))
     console.print(f"report written to {out}", soft_wrap=True)
     return True
 
@@ -54,9 +58,14 @@ def read_report(folder: Path) -> Report:
 
 def report_files(report: Report, console: Console) -> dict[str, bytes]:
     """Name -> content of the files to save beside the model; without its extra no page, said so."""
-    files = {"report.json": to_json(report).encode(), "report.txt": text(report).encode()}
+    files = {"report.json": as_bytes(to_json(report)), "report.txt": as_bytes(text(report))}
     try:
-        files[PAGE] = to_html(report).encode()
+        files[PAGE] = as_bytes(to_html(report))
     except MissingExtraError as missing:
         console.print(f"{PAGE} is left out: {missing}", soft_wrap=True)
     return files
+
+
+def as_bytes(content: str) -> bytes:
+    """UTF-8; half characters, which a layer's name may have, as escapes."""
+    return content.encode(errors="backslashreplace")

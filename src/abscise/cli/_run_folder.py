@@ -6,15 +6,18 @@ checkpoint is the only place with the dense network. An empty file says that its
 
 import os
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from abscise._errors import StoreError
+from rich.console import Console
+
 from abscise.cli._options import TrainOptions
 from abscise.cli._usage import UsageError
 from abscise.store import refuse_foreign
-from abscise.train import Checkpoints
+from abscise.train import Checkpoints, Interrupted, is_finished
 
-FINISHED = "finished"
+PROGRESS = "epochs.jsonl"
 
 
 def open_run(options: TrainOptions) -> Checkpoints | None:
@@ -27,30 +30,53 @@ def open_run(options: TrainOptions) -> Checkpoints | None:
     if options.out is None:
         _refuse_options(options)
         return None
-    out = options.out if options.out.name.strip(".") else options.out.resolve()
-    if not out.name:
-        message = f"--out {options.out}: name a folder in it"
-        raise UsageError(message)
-    refuse_foreign(out)
+    out = check_out(options.out)
     folder = out.with_name(f"{out.name}.training")
-    mark = folder / FINISHED
-    if not options.resume:
-        _remove(mark)
-    elif mark.exists() and (out / "plan.json").exists():
+    if options.resume and is_finished(folder) and (out / "plan.json").exists():
         message = f"--resume: the run is finished, and its model is in {options.out}"
         raise UsageError(message)
-    return Checkpoints(folder, options.checkpoint_every, options.resume)
+    return Checkpoints(folder, options.checkpoint_every, options.resume, guarded=True)
 
 
-def finish_run(checkpoints: Checkpoints | None) -> None:
-    """Note that the model of this run is saved; without the note a resume saves it again."""
-    if checkpoints is not None:
-        mark = checkpoints.folder / FINISHED
-        try:
-            mark.touch()
-        except OSError as problem:
-            message = f"cannot write {mark}: {problem.strerror or problem}"
-            raise StoreError(message) from problem
+def check_out(out: Path) -> Path:
+    """`out` with a name of its own, where a model can be saved: asked before the training.
+
+    Raises:
+        UsageError: It has no name.
+        StoreError: It could not take the model.
+    """
+    named = out if out.name.strip(".") else out.resolve()
+    if not named.name:
+        message = f"--out {out}: name a folder in it"
+        raise UsageError(message)
+    refuse_foreign(named)
+    return named
+
+
+@contextmanager
+def telling_how_to_go_on(
+    options: TrainOptions, checkpoints: Checkpoints | None, console: Console
+) -> Iterator[None]:
+    """Whatever ends the work inside once the training has begun: say how to go on with it."""
+    before = _touched(checkpoints)
+    try:
+        yield
+    except BaseException as stopped:
+        # The file is made anew when everything is checked and the first step may come.
+        if _touched(checkpoints) != before:
+            what = str(stopped) if isinstance(stopped, Interrupted) else "the training is kept"
+            console.print(f"{what}; go on with:\n    {resuming(options)}", soft_wrap=True)
+        raise
+
+
+def _touched(checkpoints: Checkpoints | None) -> tuple[int, int] | None:
+    if checkpoints is None:
+        return None
+    try:
+        found = (checkpoints.folder / PROGRESS).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def resuming(options: TrainOptions) -> str:
@@ -90,11 +116,3 @@ def _refuse_options(options: TrainOptions) -> None:
         if value:
             message = f"--{name} needs --out, the folder of the run"
             raise UsageError(message)
-
-
-def _remove(mark: Path) -> None:
-    try:
-        mark.unlink(missing_ok=True)
-    except OSError as problem:
-        message = f"cannot remove {mark}: {problem.strerror or problem}"
-        raise StoreError(message) from problem

@@ -1,8 +1,8 @@
 """`key=value` on the command line."""
 
-import yaml
-
+from abscise._errors import RecipeError
 from abscise.cli._usage import UsageError
+from abscise.train import read_yaml
 
 
 def settings(pairs: tuple[str, ...], option: str = "--set") -> dict[str, object]:
@@ -19,8 +19,7 @@ def settings(pairs: tuple[str, ...], option: str = "--set") -> dict[str, object]
             message = f"{option} {pair}: write key=value, e.g. {option} seed=1"
             raise UsageError(message)
         try:
-            found[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            message = f"{option} {pair}: the value is not YAML"
-            raise UsageError(message) from error
+            found[key] = read_yaml(value, f"{option} {pair[:60]}")
+        except RecipeError as error:
+            raise UsageError(str(error)) from error
     return found

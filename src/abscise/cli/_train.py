@@ -15,18 +15,19 @@ from abscise._inputs import Inputs
 from abscise.cli._options import DemoOptions, TrainOptions
 from abscise.cli._removal import keep, prove, snap
 from abscise.cli._report import PAGE
-from abscise.cli._run_folder import check_record, finish_run, open_run, resuming
+from abscise.cli._run_folder import check_out, check_record, open_run, telling_how_to_go_on
 from abscise.cli._settings import settings
 from abscise.cli._training_report import training_of
 from abscise.cli._training_view import TrainingView
 from abscise.compaction import Compaction
 from abscise.report import Predictions, Report, inspection_view, report_view, summary_of
 from abscise.train import (
-    Interrupted,
+    Checkpoints,
     Recipe,
     Split,
     Trained,
     data_for,
+    finish_run,
     fit,
     load_recipe,
     make_loggers,
@@ -44,6 +45,7 @@ VERIFIED_SAMPLES = 1000
 def run_demo(options: DemoOptions, console: Console) -> bool:
     """Train on scikit-learn's digits, remove what died, prove it, save it."""
     recipe = load_recipe(DEMO_RECIPE, {"seed": options.seed}, control=options.control)
+    _ = check_out(options.out)
     console.print(f"abscise demo: recipe {recipe.name}, seed {recipe.seed}")
     trained = _train(recipe, None, console)
     loading = loading_lines(DEMO_RECIPE, {}, options.out)
@@ -61,24 +63,29 @@ def run_train(options: TrainOptions, console: Console) -> bool:
     checkpoints = open_run(options)
     console.print(f"abscise train: recipe {recipe.name}, seed {recipe.seed}")
     loggers = [] if options.log is None else make_loggers(options.log, recipe.name)
-    try:
+    with telling_how_to_go_on(options, checkpoints, console):
         trained = _train(
             recipe, options.data_root, console, checkpoints=checkpoints, loggers=loggers
         )
-    except Interrupted as stopped:
-        console.print(f"{stopped}; go on with:\n    {resuming(options)}", soft_wrap=True)
-        raise
+        return _finish(options, trained, checkpoints, console)
+
+
+def _finish(
+    options: TrainOptions, trained: Trained, checkpoints: Checkpoints | None, console: Console
+) -> bool:
+    """Remove, prove, save, record; and only then note that the run is finished."""
     loading: tuple[str, ...] = ()
     if options.out is not None:
         loading = loading_lines(options.recipe, settings(options.set), options.out)
     report, compaction = _remove(trained, loading, console)
     proven = keep(compaction, options.out, console, report)
-    if proven and options.out is not None:
-        finish_run(checkpoints)
-        _show_loading(loading, options.out, console)
     if options.record is not None:
         _record(options.record, trained, report, options.out if proven else None)
         console.print(f"recorded in {options.record}")
+    if proven and options.out is not None:
+        if checkpoints is not None:
+            finish_run(checkpoints.folder)
+        _show_loading(loading, options.out, console)
     return proven
 
 
@@ -100,8 +107,9 @@ def _remove(
     data = trained.data
     dense = trained.model.cpu()
     # The test set decides nothing: it only says, at the end, what both models predict.
-    timed = Inputs((data.train.inputs[:TIMED_SAMPLES],))
-    seen = Inputs((data.test.inputs[:VERIFIED_SAMPLES],))
+    # Copies: a network may work in place.
+    timed = Inputs((data.train.inputs[:TIMED_SAMPLES].clone(),))
+    seen = Inputs((data.test.inputs[:VERIFIED_SAMPLES].clone(),))
     console.print(inspection_view(abscise.inspect(dense, timed, data=data.train.inputs)))
     # Snapping changes the function a little; what users compare with is the model they trained.
     snapped = copy.deepcopy(dense)

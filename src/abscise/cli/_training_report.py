@@ -1,11 +1,16 @@
 """From a training run to the part of a report that tells of it."""
 
+from collections.abc import Sequence
+
 from abscise.report import Training, TrainingPoint
-from abscise.train import DYING, Progress, Trained, run_of
+from abscise.train import DYING, Progress, Schedule, Trained, run_of
+
+MOST_POINTS = 2000
+MOST_COUNTS = 200_000  # points times layers
 
 
 def training_of(trained: Trained) -> Training:
-    """What the observer saw, with the run's method, data, network and seed."""
+    """What the observer saw, thinned, with the run's method, data, network and seed."""
     recipe = trained.recipe
     run = run_of(trained, recipe.name)
     return Training(
@@ -16,8 +21,18 @@ def training_of(trained: Trained) -> Training:
         seed=run.seed,
         wall_s=trained.wall_s,
         dying_below=DYING,
-        points=tuple(_point(seen, recipe.epochs) for seen in trained.history),
+        points=tuple(_point(seen, recipe.epochs) for seen in thinned(trained.history)),
+        smooth=recipe.schedule is Schedule.COSINE,
     )
+
+
+def thinned(history: Sequence[Progress]) -> list[Progress]:
+    """About evenly chosen, the first and the last among them, so that a report stays small."""
+    layers = len(history[-1].layers) if history else 0
+    most = max(MOST_POINTS // 20, min(MOST_POINTS, MOST_COUNTS // max(layers, 1)))
+    if len(history) <= most:
+        return list(history)
+    return [history[index * (len(history) - 1) // (most - 1)] for index in range(most)]
 
 
 def _point(seen: Progress, epochs: int) -> TrainingPoint:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from abscise._certificate import Certificate
 from abscise._environment import Environment
 from abscise._errors import StoreError
-from abscise._json import Fields, describe, read_fields
+from abscise._json import Fields, describe, printable, read_fields
 from abscise._measure import Measurement
 from abscise.compaction import LayerSummary
 from abscise.report._data import Predictions, RemovalSummary, Report
@@ -19,8 +19,11 @@ _DERIVED = ("total", "comparison")
 
 
 def to_json(report: Report) -> str:
-    """The report as JSON text; unknown numbers are null, never left out."""
-    return json.dumps(_as_dict(report), indent=1, allow_nan=False) + "\n"
+    """The report as JSON text; unknown numbers are null, never left out.
+
+    Control characters, as the names of layers may have, are written as escapes.
+    """
+    return json.dumps(_escaped(_as_dict(report)), indent=1, allow_nan=False) + "\n"
 
 
 def report_from_json(value: object) -> Report:
@@ -67,7 +70,7 @@ def _as_dict(report: Report) -> dict[str, object]:
         "certificate": certificate and certificate.to_json(),
         "predictions": report.predictions and dataclasses.asdict(report.predictions),
         "training": training and _plain(dataclasses.asdict(training)),
-        "environment": report.environment and dataclasses.asdict(report.environment),
+        "environment": report.environment and _plain(dataclasses.asdict(report.environment)),
         "loading": list(report.loading),
     }
 
@@ -79,6 +82,15 @@ def _plain(value: object) -> object:
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     return value
+
+
+def _escaped(value: object) -> object:
+    """`value` with printable texts and keys."""
+    if isinstance(value, dict):
+        return {printable(key): _escaped(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_escaped(item) for item in value]
+    return printable(value) if isinstance(value, str) else value
 
 
 def _report(fields: Fields) -> Report:
@@ -170,6 +182,7 @@ def _training(outer: Fields, name: str) -> Training:
         seed=fields.integer("seed", 0, 2**63 - 1),
         wall_s=fields.number("wall_s"),
         dying_below=fields.number("dying_below"),
+        smooth=fields.boolean("smooth"),
         points=tuple(map(_point, fields.objects("points", _names(TrainingPoint)))),
     )
 

@@ -1,10 +1,12 @@
 """The report as one HTML page: no script, no network, one file for screens, phones and paper."""
 
+from dataclasses import replace
 from importlib.resources import files
 
 from abscise.report import _sections, _words
 from abscise.report._data import Report
 from abscise.report._extra import require_extra
+from abscise.report._training import Training
 
 WIDE, NARROW = 880, 348
 """Widths of the two drawings of each figure, in CSS pixels; the stylesheet shows one of them."""
@@ -47,12 +49,20 @@ def _figures(report: Report) -> dict[str, list[str]]:
 
     found: dict[str, list[str]] = {}
     widths = (WIDE, NARROW)
-    if any(row.units for row in report.layers):
-        found["network"] = [draw_network(report.layers, width) for width in widths]
-    how = report.training
+    rows = report.layers[: _sections.DRAWN_LAYERS]
+    if any(row.units for row in rows):
+        found["network"] = [draw_network(rows, width) for width in widths]
+    how = None if report.training is None else _first_layers(report.training)
     if how is not None and how.points:
         if any(units for _, units in how.points[-1].layers.values()):
             found["dying"] = [draw_dying(how, width) for width in widths]
         if len(how.points) > 1:
             found["curves"] = [draw_curves(how, width) for width in widths]
     return found
+
+
+def _first_layers(how: Training) -> Training:
+    """`how` with the layers that are drawn."""
+    most = _sections.DRAWN_LAYERS
+    points = [replace(it, layers=dict(list(it.layers.items())[:most])) for it in how.points]
+    return replace(how, points=tuple(points))

@@ -20,6 +20,9 @@ from abscise.report._words import (
     times,
 )
 
+DRAWN_LAYERS = 400
+LISTED_ROWS = 1000
+"""More would make a page that browsers are slow to show; the whole is in report.json."""
 _NOISY = 0.5
 _NONE_THERE = "no subnormals"
 
@@ -252,6 +255,18 @@ def rate_drops(report: Report) -> str:
     drops = () if report.training is None else report.training.drops()
     if not drops:
         return ""
-    shown = [f"{before:.2g} to {after:.2g} at step {step:,}" for step, before, after in drops[:4]]
+    shown = [f"{before:.2g} to {after:.2g} by step {step:,}" for step, before, after in drops[:4]]
     more = f", and {len(drops) - 4:,} times more" if len(drops) > 4 else ""
     return powers(f"Dashed lines: the learning rate drops from {', from '.join(shown)}{more}.")
+
+
+def left_out(count: int, most: int, what: str) -> str:
+    """One sentence on the rows after the first `most`; empty where all are there.
+
+    Example:
+        >>> left_out(1200, 400, "drawn")
+        'The last 800 of 1,200 layers are not drawn; report.json has them.'
+    """
+    if count <= most:
+        return ""
+    return f"The last {count - most:,} of {count:,} layers are not {what}; report.json has them."

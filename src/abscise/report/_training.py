@@ -52,6 +52,7 @@ class Training:
         dying_below: Units count as dying when their norm scale, or every weight that they read
             with, is below this.
         points: What was seen, in order of time; all of the same layers.
+        smooth: Whether the learning rate falls a little at every step, as a cosine does.
     """
 
     recipe: str
@@ -62,6 +63,7 @@ class Training:
     wall_s: float
     dying_below: float
     points: tuple[TrainingPoint, ...]
+    smooth: bool = False
 
     def __post_init__(self) -> None:
         """Refuse points that are out of order, or of different networks."""
@@ -77,8 +79,10 @@ class Training:
     def drops(self) -> tuple[tuple[int, float, float], ...]:
         """(step of the first look after it, rate before, rate after) where the rate fell by half.
 
-        Smaller steps down belong to smooth schedules, which have no drops.
+        A smooth schedule has no drops, however far apart the looks are.
         """
+        if self.smooth:
+            return ()
         return tuple(
             (after.step, before.learning_rate, after.learning_rate)
             for before, after in pairwise(self.points)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,8 @@ OUR_FILES = frozenset(
         "model.pt2",
     }
 )
+
+_LEFTOVER = re.compile(r"\.(.+)\.[0-9a-f]{32}\.tmp")
 
 
 def write_json_atomically(path: Path | str, value: object) -> None:
@@ -123,20 +126,41 @@ def refuse_foreign(folder: Path) -> None:
     """Refuse a folder that `write_folder` would not replace.
 
     Raises:
-        StoreError: It is a file, or holds files of others.
+        StoreError: It is a file, a mounted file system, holds files of others, or is in a folder
+            that cannot be written to.
     """
+    folder = folder.resolve()
+    _refuse_place(folder)
     if not folder.exists():
         return
     if not folder.is_dir():
         message = f"cannot save to {folder}: it is a file; name a folder"
         raise StoreError(message)
     with _one_line(f"cannot read {folder}"):
-        foreign = sorted(item.name for item in folder.iterdir() if item.name not in OUR_FILES)
+        foreign = sorted(item.name for item in folder.iterdir() if not _is_ours(item.name))
     if foreign:
         message = (
             f"cannot save to {folder}: it holds other files ({', '.join(foreign[:3])}), which "
             "saving would remove; name a new folder"
         )
+        raise StoreError(message)
+
+
+def _is_ours(name: str) -> bool:
+    """Whether saving may remove it: a file of ours, or one that a killed process left half."""
+    left = _LEFTOVER.fullmatch(name)
+    return name in OUR_FILES or (left is not None and left[1] in OUR_FILES)
+
+
+def _refuse_place(folder: Path) -> None:
+    """A folder is replaced as a whole: its parent changes, and it must not be a mounted one."""
+    if folder.exists() and folder.is_mount():
+        message = f"cannot save to {folder}: a file system is mounted there; name a folder in it"
+        raise StoreError(message)
+    parent = next(it for it in folder.absolute().parents if it.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        what = "cannot be written to" if parent.is_dir() else "is a file"
+        message = f"cannot save to {folder}: {parent} {what}; name a folder elsewhere"
         raise StoreError(message)
 
 

@@ -18,7 +18,7 @@ from abscise.train._evaluate import accuracy, predict
 from abscise.train._fabric import make_loggers
 from abscise.train._fit import Trained, fit
 from abscise.train._interrupt import Interrupted
-from abscise.train._keeper import Checkpoints
+from abscise.train._keeper import Checkpoints, finish_run, is_finished
 from abscise.train._models import MLP, ConvNet, LeNet5, LeNet300
 from abscise.train._names import Augment, ModelName, OptimizerName, Precision, Schedule
 from abscise.train._optimizers import build_optimizer
@@ -30,6 +30,7 @@ from abscise.train._recipe_files import control_names, load_recipe, recipe_from,
 from abscise.train._record import Run, record_run, run_of
 from abscise.train._resnet import ResNet
 from abscise.train._vgg import VGG, BasicNet
+from abscise.train._yaml import read_yaml
 
 __all__ = [
     "DYING",
@@ -67,11 +68,14 @@ __all__ = [
     "dying_units",
     "facts",
     "facts_of",
+    "finish_run",
     "fit",
+    "is_finished",
     "load_data",
     "load_recipe",
     "make_loggers",
     "predict",
+    "read_yaml",
     "recipe_from",
     "recipe_names",
     "record_run",

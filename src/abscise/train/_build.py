@@ -25,7 +25,7 @@ def build_model(recipe: Recipe) -> nn.Module:
     where = f"recipe {recipe.name}: model"
     try:
         model = _build(recipe)
-    except TypeError as problem:
+    except (ArithmeticError, RuntimeError, TypeError, ValueError) as problem:
         message = f"{where} {recipe.model} with {dict(recipe.model_args)}: {one_line(problem)}"
         raise RecipeError(message) from problem
     if not isinstance(model, nn.Module):

@@ -88,27 +88,59 @@ class Course:
 
 
 def read_course(
-    value: Mapping[str, object], tensors: Mapping[str, object], where: str, course: Course
+    value: Mapping[str, object],
+    tensors: Mapping[str, object],
+    where: str,
+    course: Course,
+    sizes: tuple[int, int],
 ) -> Course:
     """What `to_json` gave; the tensors go to the device of those in `course`.
 
+    Args:
+        value: Fields.
+        tensors: The order of the examples, and the sum of the losses.
+        where: For errors.
+        course: At the start.
+        sizes: (steps, examples) of this run.
+
     Raises:
-        StoreError: A field is missing or impossible.
+        StoreError: A field is missing, impossible, or not of this run.
     """
     known = read_fields(value, COURSE, where, StoreError)
-    order, loss_sum = tensors.get("order"), tensors.get("loss_sum")
-    if not isinstance(order, Tensor) or not isinstance(loss_sum, Tensor) or loss_sum.ndim:
-        message = f"{where}: the order of the examples or the sum of the losses is missing"
-        raise StoreError(message)
-    steps = known.integer("steps")
-    return Course(
+    steps, examples = sizes
+    _ = known.integer("steps", steps, steps)
+    read = Course(
         known.integer("step", 0, steps),
-        order.to(course.order),
-        loss_sum.to(course.loss_sum),
+        *_tensors(tensors, where, course, examples),
         [_progress(item) for item in known.objects("history", _names(Progress))],
         [_epoch(item) for item in known.objects("epochs", _names(Epoch))],
         known.number("elapsed_s"),
     )
+    if read.step and not len(read.order):
+        message = f"{where}: the order of the examples is missing at step {read.step}"
+        raise StoreError(message)
+    seen = [progress.step for progress in read.history]
+    if seen != sorted(set(seen)) or seen[-1:] > [read.step]:
+        message = f"{where}: history must have rising steps up to {read.step}, got {seen[-3:]}"
+        raise StoreError(message)
+    return read
+
+
+def _tensors(
+    tensors: Mapping[str, object], where: str, course: Course, examples: int
+) -> tuple[Tensor, Tensor]:
+    order, loss_sum = tensors.get("order"), tensors.get("loss_sum")
+    if not isinstance(order, Tensor) or not isinstance(loss_sum, Tensor) or loss_sum.ndim:
+        message = f"{where}: the order of the examples or the sum of the losses is missing"
+        raise StoreError(message)
+    whole = torch.arange(examples)
+    fits = order.dtype == torch.int64 and (
+        order.shape == (0,) or torch.equal(order.sort().values, whole)
+    )
+    if not fits or not loss_sum.is_floating_point():
+        message = f"{where}: the order of the examples must have each of {examples} once"
+        raise StoreError(message)
+    return order.to(course.order), loss_sum.to(course.loss_sum)
 
 
 def _progress(item: Fields) -> Progress:

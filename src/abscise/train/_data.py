@@ -82,7 +82,8 @@ def load_described(name: str, about: DataFacts, root: Path | None = None) -> Dat
     deviation[deviation == 0] = 1.0  # a feature that never varies stays 0
 
     def split(values: NDArray[np.float32], targets: NDArray[np.int64]) -> Split:
-        scaled = ((values - mean) / deviation).astype(np.float32)
+        with np.errstate(over="ignore"):  # what becomes infinite is refused by name
+            scaled = ((values - mean) / deviation).astype(np.float32)
         return Split(torch.from_numpy(scaled), torch.from_numpy(targets))
 
     return Data(
@@ -116,6 +117,22 @@ def stratified_split(
     held = np.zeros(len(labels), dtype=bool)
     held[by_class[chosen]] = True
     return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def check_inputs(part: Split, where: str) -> None:
+    """Refuse inputs that are not float32, or not finite.
+
+    Raises:
+        DataError: It names the first example that is not finite.
+    """
+    if part.inputs.dtype != torch.float32:
+        message = f"{where}: inputs must be torch.float32, got {part.inputs.dtype}: use .float()"
+        raise DataError(message)
+    finite = part.inputs.isfinite().flatten(1).all(dim=1)
+    if not bool(finite.all()):
+        first = int(finite.int().argmin())
+        message = f"{where}: inputs must be finite, but those of example {first} are not"
+        raise DataError(message)
 
 
 def _digits(about: DataFacts) -> tuple[Arrays, Arrays]:

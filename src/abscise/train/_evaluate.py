@@ -11,13 +11,14 @@ BATCH = 1000  # examples at once: bounds the memory that activations take
 def predict(model: nn.Module, inputs: Tensor) -> Tensor:
     """The predicted class of each example `(examples, ...)`, as int64 `(examples,)`.
 
-    Runs in eval mode, on the device of `inputs`; every module's mode is restored.
+    Runs in eval mode, on the device of `inputs`; every module's mode is restored. The model gets
+    copies, so that one that works in place leaves `inputs` as they are.
     """
     modes = {module: module.training for module in model.modules()}
     try:
         _ = model.eval()
         with torch.no_grad():
-            return torch.cat([model(part).argmax(dim=1) for part in inputs.split(BATCH)])
+            return torch.cat([model(part.clone()).argmax(dim=1) for part in inputs.split(BATCH)])
     finally:
         for module, training in modes.items():
             module.training = training

@@ -22,7 +22,7 @@ from abscise.train._evaluate import accuracy
 from abscise.train._fabric import log, make_fabric
 from abscise.train._fitting import check_fit
 from abscise.train._interrupt import Interrupted, interruptible
-from abscise.train._keeper import Checkpoints, Keeper
+from abscise.train._keeper import Checkpoints, Keeper, keeping
 from abscise.train._non_finite import check_weights, non_finite_error
 from abscise.train._optimizers import build_optimizer
 from abscise.train._parts import Attach, Attachment, Parts, attach_all, watchers
@@ -31,6 +31,7 @@ from abscise.train._randomness import seeded
 from abscise.train._recipe import Recipe
 from abscise.train._recipe_data import data_for, limited
 from abscise.train._schedule import rate_at
+from abscise.train._trial import check_parameters, try_batch
 
 if TYPE_CHECKING:
     from lightning_fabric.loggers.logger import Logger
@@ -87,7 +88,8 @@ def fit(  # noqa: C901, PLR0912, PLR0915 - one function, so that the order of th
 
     Raises:
         DataError: The data is missing, does not fit the model, or is smaller than one batch.
-        ModelError: The loss became NaN or infinite; the text names the first layer concerned.
+        ModelError: The network cannot be trained on this data, or the loss became NaN or infinite;
+            the text names the first layer concerned.
         StoreError: The checkpoint cannot be written, or does not belong to this run.
         Interrupted: The run was asked to stop, and saved a checkpoint.
     """
@@ -96,7 +98,10 @@ def fit(  # noqa: C901, PLR0912, PLR0915 - one function, so that the order of th
     fabric = make_fabric(recipe, loggers)
     device = fabric.device
     with seeded(recipe.seed), ExitStack() as stack:
-        model = build_model(recipe).to(device).train()
+        model = build_model(recipe)
+        check_parameters(recipe, model)
+        model = model.to(device).train()
+        try_batch(recipe, model, data.train, data.classes, fabric.autocast)
         optimizer = build_optimizer(recipe, model)
         attached = attach_all(attachments, model, optimizer, stack)
         observe = watchers(attached)
@@ -109,11 +114,13 @@ def fit(  # noqa: C901, PLR0912, PLR0915 - one function, so that the order of th
         steps = recipe.epochs * per_epoch
         course = Course.start(device)
         parts = Parts(model, optimizer, fabric.strategy.precision, generator, attached)
-        keeper = None if checkpoints is None else Keeper(checkpoints, recipe, data.train, steps)
-        if keeper is not None:
+        keeper = None
+        if checkpoints is not None:
+            keeper = stack.enter_context(Keeper(checkpoints, recipe, data, steps))
             course = keeper.begin(parts, course)
         resumed_at = course.step
-        interrupt = stack.enter_context(interruptible(active=keeper is not None))
+        asking = stack.enter_context(ExitStack())
+        interrupt = asking.enter_context(interruptible(active=keeper is not None))
         started = time.perf_counter() - course.elapsed_s
         while course.step < steps:
             place = course.step % per_epoch
@@ -166,13 +173,17 @@ def fit(  # noqa: C901, PLR0912, PLR0915 - one function, so that the order of th
                     keeper.write_epoch(course.epochs[-1])
                 if report:
                     course.history.append(progress)
-                    log(fabric, progress)
-                    if observer is not None:
-                        observer(progress)
+                    with keeping(keeper, parts, course, wall_s):
+                        log(fabric, progress)
+                        if observer is not None:
+                            observer(progress)
             if keeper is not None and save:
                 keeper.save(parts, course, wall_s)
             if keeper is not None and stop:
                 raise Interrupted(keeper.folder, course.step, steps)
+        asking.close()  # from here on Ctrl-C stops at once; what came before has to be answered
+        if keeper is not None and interrupt.asked:
+            raise Interrupted(keeper.folder, course.step, steps)
         wall_s = time.perf_counter() - started
         # Nothing above has touched the test set; nothing below changes the model.
         test_accuracy = accuracy(model, data.test.to(device))

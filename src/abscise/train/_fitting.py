@@ -3,7 +3,7 @@
 import torch
 
 from abscise._errors import DataError
-from abscise.train._data import Data
+from abscise.train._data import Data, check_inputs
 from abscise.train._names import Augment, ModelName
 from abscise.train._recipe import Recipe
 from abscise.train._recipe_data import facts_of
@@ -34,6 +34,9 @@ def check_fit(recipe: Recipe, data: Data) -> None:
     if len(data.train) < recipe.batch_size:
         message = f"{where}: batch_size {recipe.batch_size} exceeds the {len(data.train)} examples"
         raise DataError(message)
+    # The test part was checked where it was read: here nothing looks at it.
+    for name, part in (("train", data.train), ("validation", data.validation)):
+        check_inputs(part, f"{where}: data {recipe.data}, part {name}")
 
 
 def _rule(model: str, shape: tuple[int, ...]) -> str | None:

@@ -32,7 +32,8 @@ def load_hub(facts: DataFacts, root: Path | None) -> tuple[Arrays, Arrays]:
     """
     datasets = import_extra("datasets", f"the data set {facts.repository}")
     source = _local(facts) if facts.local else _source(facts.repository, root)
-    with _no_progress_bars(datasets):
+    # What does not fit into float32 becomes infinite, and is refused by its row.
+    with _no_progress_bars(datasets), np.errstate(over="ignore", invalid="ignore"):
         found = _open(datasets, source)
         missing = [split for split in ("train", "test") if split not in found]
         if missing:
@@ -85,12 +86,20 @@ def _open(datasets: Any, source: str) -> Any:
     try:
         return datasets.load_dataset(source)
     except problems as problem:
-        line = str(problem).strip().split("\n", maxsplit=1)[0]
-        message = (
-            f"cannot read the data set {source} ({type(problem).__name__}: {line}); without a "
-            f"network set {DATA_ROOT_VARIABLE} to a folder that holds its files"
-        )
+        cause = _innermost(problem)
+        line = str(cause).strip().split("\n", maxsplit=1)[0]
+        message = f"cannot read the data set {source} ({type(cause).__name__}: {line})"
+        if not Path(source).is_dir():
+            hint = f"without a network set {DATA_ROOT_VARIABLE} to a folder that holds its files"
+            message = f"{message}; {hint}"
         raise DataError(message) from problem
+
+
+def _innermost(problem: BaseException) -> BaseException:
+    """What began it: the packages wrap it in errors that say less."""
+    while problem.__cause__ is not None:
+        problem = problem.__cause__
+    return problem
 
 
 def _arrays(split: Any, facts: DataFacts, where: str) -> Arrays:
@@ -116,7 +125,12 @@ def _arrays(split: Any, facts: DataFacts, where: str) -> Arrays:
         expected, got = list(facts.shape), _found(inputs)
         message = f"{where}: every example must have the shape {expected}, got {got}"
         raise DataError(message)
-    return inputs.astype(np.float32) / np.float32(facts.scale), labels.astype(np.int64)
+    scaled = inputs.astype(np.float32) / np.float32(facts.scale)
+    finite = np.isfinite(scaled).reshape(len(scaled), -1).all(axis=1)
+    if not finite.all():
+        message = f"{where}: inputs must be finite, but those of row {int(finite.argmin())} are not"
+        raise DataError(message)
+    return scaled, labels.astype(np.int64)
 
 
 def _columns(present: list[str], facts: DataFacts) -> tuple[str, ...]:

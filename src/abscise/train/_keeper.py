@@ -3,9 +3,12 @@
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import torch
 
@@ -14,12 +17,15 @@ from abscise._lines import append_line
 from abscise.store import write_bytes_atomically
 from abscise.train._checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from abscise.train._course import Course, Epoch, read_course
-from abscise.train._data import Split
+from abscise.train._data import Data
+from abscise.train._lock import only_process_in
+from abscise.train._non_finite import check_weights
 from abscise.train._parts import Parts
 from abscise.train._recipe import Recipe
 
 SECONDS = 30.0  # what is lost at most when the process is killed, where no number of steps is given
 EPOCHS_FILE = "epochs.jsonl"
+FINISHED = "finished"
 FREE = frozenset({"name", "report_every"})
 """The keys of a recipe that decide nothing about the weights: they may change on resume."""
 
@@ -32,11 +38,14 @@ class Checkpoints:
         folder: Is made if it is missing; holds `checkpoint.safetensors` and `epochs.jsonl`.
         every: Steps between two checkpoints; None: about every 30 seconds.
         resume: Go on from the checkpoint in `folder` instead of starting the run.
+        guarded: The caller notes with `finish_run` that what came of the run is saved. Until then
+            a complete run is not started again, which would overwrite its weights.
     """
 
     folder: Path
     every: int | None = None
     resume: bool = False
+    guarded: bool = False
 
     def __post_init__(self) -> None:
         if self.every is not None and self.every < 1:
@@ -44,15 +53,56 @@ class Checkpoints:
             raise ValueError(message)
 
 
-class Keeper:
-    """Keeps one run's checkpoint and epochs; the loop asks when and says what."""
+def is_finished(folder: Path) -> bool:
+    """Whether what came of the run in `folder` is noted as saved."""
+    return (folder / FINISHED).exists()
 
-    def __init__(self, how: Checkpoints, recipe: Recipe, train: Split, steps: int) -> None:
+
+def finish_run(folder: Path) -> None:
+    """Note that what came of the run in `folder` is saved.
+
+    Raises:
+        StoreError: The note cannot be written.
+    """
+    mark = folder / FINISHED
+    try:
+        mark.touch()
+    except OSError as problem:
+        message = f"cannot write {mark}: {problem.strerror or problem}"
+        raise StoreError(message) from problem
+
+
+class Keeper:
+    """Keeps one run's checkpoint and epochs; the loop asks when and says what.
+
+    As a context manager it keeps other processes out of the folder.
+    """
+
+    def __init__(self, how: Checkpoints, recipe: Recipe, data: Data, steps: int) -> None:
         self._how = how
         self._recipe = json.loads(json.dumps(recipe.as_dict()))
-        self._data = fingerprint(train)
-        self._steps = steps
+        self._data = fingerprint(data)
+        self._steps, self._examples = steps, len(data.train)
         self._saved_at = time.monotonic()
+        self._held = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Make the folder of a new run, and be alone in it."""
+        folder = self._how.folder
+        if not self._how.resume:
+            _make_folder(folder)
+        if folder.is_dir():  # to resume there must be one, which `begin` says
+            self._held.enter_context(only_process_in(folder))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Let others in."""
+        self._held.close()
 
     @property
     def folder(self) -> Path:
@@ -63,16 +113,17 @@ class Keeper:
         """The course to follow: `course`, or on resume that of the checkpoint, loaded into `parts`.
 
         Raises:
-            StoreError: Nothing to resume, another recipe or other data; or an unfinished run that
-                starting anew would overwrite.
+            StoreError: Nothing to resume, another recipe or other data; or a run that starting anew
+                would overwrite, unless it is finished and the same.
         """
         folder = self._how.folder
-        found = read_checkpoint(folder)
+        found = read_checkpoint(folder, also=(EPOCHS_FILE,))
         if self._how.resume:
             course = self._resumed(found, parts, course)
         else:
-            self._refuse_unfinished(found)
-            _make_folder(folder)
+            if found is not None:
+                self._refuse_loss(found)
+            _remove(folder / FINISHED)  # all is checked; from here on the old weights are lost
         lines = "".join(_line(epoch) for epoch in course.epochs)
         write_bytes_atomically(folder / EPOCHS_FILE, lines.encode())
         if not self._how.resume:
@@ -102,42 +153,66 @@ class Keeper:
         if found is None:
             message = f"{where}: no checkpoint to go on from; leave out resume to start the run"
             raise StoreError(message)
-        _check_recipe(found.recipe, self._recipe, where)
-        if found.data != self._data:
-            message = f"{where}: this run learned from other data than those given; give the same"
-            raise StoreError(message)
-        course = read_course(found.course, found.state, where, course)
+        self._check_same(found, "resume it with its own, or choose another folder")
+        sizes = (self._steps, self._examples)
+        course = read_course(found.course, found.state, where, course, sizes)
         parts.load(found.state, where)
         return course
 
-    def _refuse_unfinished(self, found: Checkpoint | None) -> None:
-        if found is None:
-            return
+    def _refuse_loss(self, found: Checkpoint) -> None:
+        """Starting anew overwrites a checkpoint: only where the same will come of it again."""
+        folder = self._how.folder
+        way_out = f"resume it, choose another folder, or delete {folder}"
         step, steps = found.course.get("step"), found.course.get("steps")
         if step != steps:
-            message = (
-                f"{self._how.folder} holds an unfinished run (step {step} of {steps}): resume it, "
-                "or remove the folder to start again"
-            )
+            message = f"{folder} holds an unfinished run (step {step} of {steps}): {way_out}"
+            raise StoreError(message)
+        if self._how.guarded and not is_finished(folder):
+            message = f"{folder} holds a trained run whose model is not saved: {way_out}"
+            raise StoreError(message)
+        self._check_same(found, f"choose another folder, or delete {folder}")
+
+    def _check_same(self, found: Checkpoint, way_out: str) -> None:
+        where = str(self._how.folder)
+        _check_recipe(found.recipe, self._recipe, where, way_out)
+        if found.data != self._data:
+            message = f"{where}: this run learned from other data than those given: {way_out}"
             raise StoreError(message)
 
 
-def fingerprint(split: Split) -> str:
-    """What tells one training set from another: shapes, labels, and about 1,000 of the inputs."""
-    digest = hashlib.sha256(repr((tuple(split.inputs.shape), split.inputs.dtype)).encode())
-    digest.update(split.labels.cpu().contiguous().numpy().tobytes())
-    sample = split.inputs[:: max(1, len(split) // 1000)].to("cpu", torch.float32)
-    digest.update(sample.contiguous().numpy().tobytes())
+@contextmanager
+def keeping(
+    keeper: Keeper | None, parts: Parts, course: Course, elapsed_s: float
+) -> Iterator[None]:
+    """Where an observer or a logger inside ends the run, its last step is not lost."""
+    try:
+        yield
+    except BaseException:
+        if keeper is not None:
+            check_weights(parts.model, course.step)
+            keeper.save(parts, course, elapsed_s)
+        raise
+
+
+def fingerprint(data: Data) -> str:
+    """What tells one data set from another: every input and label of all three parts."""
+    digest = hashlib.sha256()
+    for part in (data.train, data.validation, data.test):
+        for tensor in (part.inputs, part.labels):
+            digest.update(repr((tuple(tensor.shape), tensor.dtype)).encode())
+            held = tensor.detach().cpu().contiguous()
+            digest.update(held.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
 
 
-def _check_recipe(before: Mapping[str, object], now: Mapping[str, object], where: str) -> None:
+def _check_recipe(
+    before: Mapping[str, object], now: Mapping[str, object], where: str, way_out: str
+) -> None:
     for key in sorted({*before, *now} - FREE):
         was, got = before.get(key, "nothing"), now.get(key, "nothing")
         if was != got:
             message = (
-                f"{where}: this run has {key} {was!r}, the recipe given has {got!r}: resume it "
-                "with its own recipe, or choose another folder"
+                f"{where}: this run has {key} {was!r}, the recipe given has {got!r}: {way_out}"
             )
             raise StoreError(message)
 
@@ -151,4 +226,12 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
         message = f"cannot make the folder {folder}: {problem.strerror or problem}"
+        raise StoreError(message) from problem
+
+
+def _remove(mark: Path) -> None:
+    try:
+        mark.unlink(missing_ok=True)
+    except OSError as problem:
+        message = f"cannot remove {mark}: {problem.strerror or problem}"
         raise StoreError(message) from problem

@@ -5,48 +5,75 @@ with one key, its kind: tensor, dict, tuple, float.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from abscise._errors import StoreError
 
 MAX_DEPTH = 50
+MAX_BITS = 10_000  # python reads no longer integers from text
 KEYS = str | int | bool | None
 
 
 def pack(  # noqa: PLR0911 - one return per kind
-    value: object, tensors: dict[str, Tensor], where: str
+    value: object, tensors: dict[str, Tensor], where: str, depth: int = 0
 ) -> object:
     """`value` as JSON; its tensors are copied to the CPU and added to `tensors` by name.
 
     Raises:
         StoreError: `value` holds something else than tensors, numbers, texts, None, and lists,
-            tuples and dictionaries of them, which only a pickle could hold.
+            tuples and dictionaries of them, which only a pickle could hold; or is too deep.
     """
+    _check_size(value, where, depth)
     match value:
         case None | bool() | int() | str():
             return value
         case float():
             return value if math.isfinite(value) else {"float": repr(value)}
         case Tensor():
-            if value.layout != torch.strided or value.is_quantized:
-                _refuse(value, where)
-            name = f"{len(tensors)}:{where}"
-            tensors[name] = torch.empty(value.shape, dtype=value.dtype).copy_(value.detach())
-            return {"tensor": name}
+            return _tensor(value, tensors, where)
         case Mapping():
             pairs = [
-                [_key(key, where), pack(of, tensors, f"{where}.{key}")] for key, of in value.items()
+                [_key(key, where), pack(of, tensors, f"{where}.{key}", depth + 1)]
+                for key, of in value.items()
             ]
             return {"dict": pairs}
         case list():
-            return [pack(of, tensors, f"{where}.{i}") for i, of in enumerate(value)]
+            return _packed(value, tensors, where, depth)
         case tuple():
-            return {"tuple": [pack(of, tensors, f"{where}.{i}") for i, of in enumerate(value)]}
+            return {"tuple": _packed(value, tensors, where, depth)}
         case _:
             return _refuse(value, where)
+
+
+def _check_size(value: object, where: str, depth: int) -> None:
+    """What is written must be readable again."""
+    if depth > MAX_DEPTH:
+        message = f"the state of {where[:60]}... is nested more than {MAX_DEPTH} deep"
+        raise StoreError(message)
+    if isinstance(value, int) and value.bit_length() > MAX_BITS:
+        message = f"the state of {where} holds an integer of more than {MAX_BITS} bits"
+        raise StoreError(message)
+
+
+def _tensor(value: Tensor, tensors: dict[str, Tensor], where: str) -> object:
+    if value.layout != torch.strided or value.is_quantized:
+        return _refuse(value, where)
+    if value.is_meta or is_lazy(value):
+        message = f"the state of {where} holds a tensor without values (lazy, or on meta)"
+        raise StoreError(message)
+    name = f"{len(tensors)}:{where}"
+    tensors[name] = torch.empty(value.shape, dtype=value.dtype).copy_(value.detach())
+    return {"tensor": name}
+
+
+def _packed(
+    items: Sequence[object], tensors: dict[str, Tensor], where: str, depth: int
+) -> list[object]:
+    return [pack(of, tensors, f"{where}.{i}", depth + 1) for i, of in enumerate(items)]
 
 
 def unpack(  # noqa: PLR0911 - one return per kind

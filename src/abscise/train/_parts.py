@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol, cast, runtime_checkable
 
+import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
@@ -83,6 +84,7 @@ class Parts:
             for name, buffer in self._other_buffers().items():
                 _ = buffer.copy_(state["buffers"][name])
             self.optimizer.load_state_dict(state["optimizer"])
+            _lay_out_(self.optimizer)
             _ = self.precision.load_state_dict(state["precision"])
             for part, held in zip(self.attachments, state["attachments"], strict=True):
                 _ = part.load_state_dict(held["state"])
@@ -95,6 +97,33 @@ class Parts:
     def _other_buffers(self) -> dict[str, Tensor]:
         kept = self.model.state_dict()
         return {name: value for name, value in self.model.named_buffers() if name not in kept}
+
+
+def _lay_out_(optimizer: Optimizer) -> None:
+    """Lay the optimizer's loaded tensors out in memory as their parameters are, in place.
+
+    Fused kernels walk parameter and moments by raw index: a moment of another shape is read past
+    its end, and one of other strides (channels_last, a transposed matrix) belongs to other weights.
+
+    Raises:
+        ValueError: A tensor has not the shape of its parameter, or a step count is none.
+    """
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for index, weight in enumerate(weights):
+        held = optimizer.state.get(weight, {})
+        for key, value in held.items():
+            if not isinstance(value, Tensor):
+                continue
+            wanted = () if key == "step" else tuple(weight.shape)
+            if tuple(value.shape) != wanted or not value.is_floating_point():
+                found = f"{list(value.shape)} of {value.dtype}"
+                message = (
+                    f"the optimizer's {key} of parameter {index} must be floats of shape "
+                    f"{list(wanted)}, got {found}"
+                )
+                raise ValueError(message)
+            if key != "step":
+                held[key] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 
 def attach_all(

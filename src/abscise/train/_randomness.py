@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+WORDS = 624  # of the Mersenne twister
+
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
@@ -54,5 +56,8 @@ def set_random_state(state: Mapping[str, Any]) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
     name, key, position, has_gauss, gauss = state["numpy"]
     words = key.numpy().astype(np.uint32)
+    if words.shape != (WORDS,) or position not in range(WORDS + 1):  # numpy would read past the end
+        message = f"numpy's state must be {WORDS} words and a position in them, got {position}"
+        raise ValueError(message)
     np.random.set_state((name, words, position, has_gauss, gauss))  # noqa: NPY002
     random.setstate(state["python"])

@@ -2,6 +2,7 @@
 
 import json
 import math
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -97,6 +98,7 @@ class Recipe:
     compile: bool = False
 
     def __post_init__(self) -> None:
+        self._check_name()
         self._check_numbers()
         self._check_steps()
         self._check_data()
@@ -106,6 +108,16 @@ class Recipe:
     def as_dict(self) -> dict[str, object]:
         """The fields as plain values, ready for JSON or YAML; `recipe_from` reads them again."""
         return {key: _plain(value) for key, value in asdict(self).items()}
+
+    def _check_name(self) -> None:
+        plain = all(unicodedata.category(it) not in {"Cc", "Cs"} for it in self.name)
+        fits = plain and 0 < len(self.name) <= 200 and self.name not in {".", ".."}
+        if not fits or "/" in self.name or "\\" in self.name:  # loggers make a folder of it
+            message = (
+                "recipe: name must be 1 to 200 characters, none of them a slash or a control "
+                f"character, got {self.name[:60]!r}"
+            )
+            raise RecipeError(message)
 
     def _check_numbers(self) -> None:
         for key in ("epochs", "batch_size", "report_every", "accumulate"):

@@ -6,12 +6,20 @@ from pathlib import Path
 import torch
 
 from abscise._errors import DataError
-from abscise.train._data import Data, Split, load_data, load_described, stratified_split
+from abscise.train._data import (
+    Data,
+    Split,
+    check_inputs,
+    load_data,
+    load_described,
+    stratified_split,
+)
 from abscise.train._datasets import DataFacts, DataName, facts, is_known
 from abscise.train._importing import import_callable, one_line
 from abscise.train._recipe import Recipe
 
 IMAGE_SCALE = 255.0
+PARTS = ("train", "validation", "test")
 
 
 def facts_of(recipe: Recipe) -> DataFacts:
@@ -46,6 +54,8 @@ def data_for(recipe: Recipe, root: Path | None = None) -> Data:
         data = _made(recipe)
     else:
         data = load_described(recipe.data, facts_of(recipe), root)
+    for name in PARTS:
+        check_inputs(getattr(data, name), f"recipe {recipe.name}: data {recipe.data}, part {name}")
     return limited(data, recipe.limit)
 
 
@@ -74,7 +84,7 @@ def _made(recipe: Recipe) -> Data:
     if not isinstance(data, Data):
         message = f"{where} {recipe.data} must give abscise.train.Data, got {type(data).__name__}"
         raise DataError(message)
-    for name in ("train", "validation", "test"):
+    for name in PARTS:
         _check_part(getattr(data, name), recipe, f"{recipe.data}, part {name}")
     return replace(data, name=recipe.data, classes=recipe.classes)
 

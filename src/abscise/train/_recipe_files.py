@@ -10,10 +10,10 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-import yaml
-
 from abscise._errors import RecipeError
+from abscise._json import describe
 from abscise.train._recipe import Recipe
+from abscise.train._yaml import read_yaml
 
 CONTROL_PREFIX = "control-"
 SUFFIX = ".yaml"
@@ -111,12 +111,7 @@ def _read(name_or_path: str | Path) -> dict[str, object]:
 
 
 def _parse(content: bytes, where: str) -> dict[str, object]:
-    try:
-        values = yaml.safe_load(content)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as problem:
-        line = str(problem).replace("\n", " ")
-        message = f"{where}: not YAML ({line})"
-        raise RecipeError(message) from problem
+    values = read_yaml(content, where)
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         message = f"{where}: must be a mapping of keys to values, got {type(values).__name__}"
         raise RecipeError(message)
@@ -142,7 +137,11 @@ def _typed(value: object, wanted: Any, where: str) -> Any:
     if not isinstance(number, accepted) or (isinstance(number, bool) and wanted is not bool):
         message = f"{where} must be {_article(wanted)}, got {value!r}"
         raise RecipeError(message)
-    return wanted(number)
+    try:
+        return wanted(number)
+    except OverflowError as problem:
+        message = f"{where} must be {_article(wanted)}, got {describe(value)}"
+        raise RecipeError(message) from problem
 
 
 def _typed_tuple(value: object, kinds: tuple[Any, ...], where: str) -> tuple[Any, ...]:
