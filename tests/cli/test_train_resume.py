@@ -19,6 +19,7 @@ from abscise._errors import StoreError
 from abscise.cli import main
 from abscise.cli._options import TrainOptions
 from abscise.cli._run_folder import resuming
+from abscise.train._lock import only_process_in
 
 STEPS = 36
 SOURCE = Path(__file__).parents[2] / "src"
@@ -138,6 +139,20 @@ def test_no_other_run_destroys_a_finished_one(
 def contents(folder: Path) -> dict[str, bytes]:
     found = [*(folder / "done").iterdir(), *(folder / "done.training").iterdir()]
     return {str(path): path.read_bytes() for path in found}
+
+
+def test_a_command_that_never_began_tells_nobody_to_resume(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Although the process that trains in the folder writes on."""
+    arguments = ["train", "my recipe.yaml", "--set", "epochs=1", "--out", "done"]
+    assert main(arguments) == 0
+    _ = capsys.readouterr()
+    with only_process_in(folder / "done.training"):
+        assert main(arguments) == 1
+    shown = capsys.readouterr()
+    assert "done.training: another process trains in it" in shown.err
+    assert "go on with" not in shown.out
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, StoreError("no room"), RuntimeError("bug")])

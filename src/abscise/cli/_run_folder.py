@@ -8,7 +8,9 @@ import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 from rich.console import Console
 
@@ -16,8 +18,6 @@ from abscise.cli._options import TrainOptions
 from abscise.cli._usage import UsageError
 from abscise.store import refuse_foreign
 from abscise.train import Checkpoints, Interrupted, is_finished
-
-PROGRESS = "epochs.jsonl"
 
 
 def open_run(options: TrainOptions) -> Checkpoints | None:
@@ -56,27 +56,16 @@ def check_out(out: Path) -> Path:
 @contextmanager
 def telling_how_to_go_on(
     options: TrainOptions, checkpoints: Checkpoints | None, console: Console
-) -> Iterator[None]:
-    """Whatever ends the work inside once the training has begun: say how to go on with it."""
-    before = _touched(checkpoints)
+) -> Iterator[Checkpoints | None]:
+    """Whatever ends the work inside once the run can be resumed: say how to go on with it."""
+    begun = Event()
     try:
-        yield
+        yield None if checkpoints is None else replace(checkpoints, begun=begun.set)
     except BaseException as stopped:
-        # The file is made anew when everything is checked and the first step may come.
-        if _touched(checkpoints) != before:
+        if begun.is_set():
             what = str(stopped) if isinstance(stopped, Interrupted) else "the training is kept"
             console.print(f"{what}; go on with:\n    {resuming(options)}", soft_wrap=True)
         raise
-
-
-def _touched(checkpoints: Checkpoints | None) -> tuple[int, int] | None:
-    if checkpoints is None:
-        return None
-    try:
-        found = (checkpoints.folder / PROGRESS).stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns
 
 
 def resuming(options: TrainOptions) -> str:

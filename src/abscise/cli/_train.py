@@ -60,10 +60,10 @@ def run_train(options: TrainOptions, console: Console) -> bool:
     """Train a recipe, remove what died, prove it; save it and record the run where asked to."""
     recipe = load_recipe(options.recipe, settings(options.set), control=options.control)
     check_record(options.record)
-    checkpoints = open_run(options)
+    opened = open_run(options)
     console.print(f"abscise train: recipe {recipe.name}, seed {recipe.seed}")
     loggers = [] if options.log is None else make_loggers(options.log, recipe.name)
-    with telling_how_to_go_on(options, checkpoints, console):
+    with telling_how_to_go_on(options, opened, console) as checkpoints:
         trained = _train(
             recipe, options.data_root, console, checkpoints=checkpoints, loggers=loggers
         )

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,12 +40,14 @@ class Checkpoints:
         resume: Go on from the checkpoint in `folder` instead of starting the run.
         guarded: The caller notes with `finish_run` that what came of the run is saved. Until then
             a complete run is not started again, which would overwrite its weights.
+        begun: Is called when all is checked and the run can be resumed.
     """
 
     folder: Path
     every: int | None = None
     resume: bool = False
     guarded: bool = False
+    begun: Callable[[], object] | None = None
 
     def __post_init__(self) -> None:
         if self.every is not None and self.every < 1:
@@ -129,6 +131,8 @@ class Keeper:
         if not self._how.resume:
             # From here on the run can be resumed, and the folder is known to be writable.
             self.save(parts, course, 0.0)
+        if self._how.begun is not None:
+            _ = self._how.begun()
         return course
 
     def due(self, step: int) -> bool:
