@@ -548,7 +548,7 @@ SEEDS = st.integers(0, 2**20)
 @pytest.mark.no_cover
 @pytest.mark.parametrize("name", ["densenet", "resnet", "mlp", "inception", "unet", "vgg-bn"])
 @given(seed=SEEDS)
-@settings(max_examples=5)
+@settings(max_examples=2)
 def test_selections_of_every_size_are_exact(name: str, seed: int) -> None:
     """The laws, with a cost model that takes every selection."""
     family = FAMILIES[name]
@@ -564,6 +564,7 @@ def test_selections_of_every_size_are_exact(name: str, seed: int) -> None:
         _ = check(result.model, example, *(family.inputs(n, seed + n) for n in (8, 1, 7)))
 
 
+@pytest.mark.slow
 @pytest.mark.no_cover
 @pytest.mark.skipif(
     importlib.util.find_spec("torchvision") is None, reason="torchvision is not installed"

@@ -26,6 +26,7 @@ def test_a_compiled_map_is_the_map() -> None:
     assert zero[0] == zero[1] > 100
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, at its first compilation
 def test_where_nothing_can_be_compiled_it_is_refused() -> None:
     model = small_network()
     optimizer = SGD(model.parameters(), 0.1)
