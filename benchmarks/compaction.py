@@ -6,7 +6,6 @@ certificate are reported apart: most of their time is torch's own.
 """
 
 import argparse
-import json
 import re
 import statistics
 import sys
@@ -19,11 +18,11 @@ from typing import Any, TypeVar
 from unittest import mock
 
 import torch
+from _recording import record, surroundings
 from torch import nn
 
 import abscise
 from abscise._copying import copy_model
-from abscise._environment import commit, device_and_threads, versions
 from abscise._inputs import Inputs
 from abscise.compaction import Plan, _edit, restructure
 from abscise.compaction._apply import apply_decision
@@ -250,16 +249,10 @@ def main() -> None:
             "repeats": options.repeats,
             "constants": options.constants,
             "input": [1, 3, SIZE, SIZE],
-            "device": device_and_threads(torch.device("cpu")),
-            "threads": torch.get_num_threads(),
-            "versions": versions(),
-            "commit": commit(),
+            **surroundings(),
         }
         show(entry)
-        if options.out is not None:
-            options.out.parent.mkdir(parents=True, exist_ok=True)
-            with options.out.open("a", encoding="utf-8") as file:
-                _ = file.write(json.dumps(entry, sort_keys=True, allow_nan=False) + "\n")
+        record(entry, options.out)
 
 
 if __name__ == "__main__":

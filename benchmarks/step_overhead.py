@@ -7,7 +7,6 @@ and the peers where they are installed. Figures are ratios within a round.
 """
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -18,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _recording import record, surroundings
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD, Adam, Optimizer
 
 import abscise
-from abscise._environment import commit, device_and_threads, versions
 from abscise.penalties import L1, GroupLasso, SparseGroupLasso, TransformedL1
 from abscise.sparsify import Proximal, Rows
 
@@ -245,16 +244,10 @@ def main() -> None:
                 "batch": 128,
                 "seed": 0,
                 "repeats": options.repeats,
-                "device": device_and_threads(device),
-                "threads": torch.get_num_threads(),
-                "versions": versions(),
-                "commit": commit(),
+                **surroundings(device),
             }
             show(entry)
-            if options.out is not None:
-                options.out.parent.mkdir(parents=True, exist_ok=True)
-                with options.out.open("a", encoding="utf-8") as file:
-                    _ = file.write(json.dumps(entry, sort_keys=True, allow_nan=False) + "\n")
+            record(entry, options.out)
 
 
 if __name__ == "__main__":

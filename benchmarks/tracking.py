@@ -5,7 +5,6 @@ device is waited for before and after, so that the tracker is charged with its o
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Mapping
@@ -13,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _recording import record, surroundings
 from torch.nn.functional import cross_entropy
 
-from abscise._environment import commit, device_and_threads, versions
 from abscise.implicit import Tracker
 from abscise.train import Recipe, build_model, build_optimizer, facts_of, load_recipe
 
@@ -99,16 +98,10 @@ def main() -> None:
             "experiment": "tracking-benchmark",
             **measure(recipe, options.steps, options.repeats),
             "repeats": options.repeats,
-            "device": device_and_threads(torch.device(options.device)),
-            "threads": torch.get_num_threads(),
-            "versions": versions(),
-            "commit": commit(),
+            **surroundings(options.device),
         }
         show(entry)
-        if options.out is not None:
-            options.out.parent.mkdir(parents=True, exist_ok=True)
-            with options.out.open("a", encoding="utf-8") as file:
-                _ = file.write(json.dumps(entry, sort_keys=True, allow_nan=False) + "\n")
+        record(entry, options.out)
 
 
 if __name__ == "__main__":

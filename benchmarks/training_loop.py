@@ -6,7 +6,6 @@ The bare loop has no reports, no look at the loss, no learning rate drops and no
 """
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -15,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _recording import record, surroundings
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from abscise._environment import commit, device_and_threads, versions
 from abscise.train import (
     Checkpoints,
     Data,
@@ -129,16 +128,10 @@ def main() -> None:
         "experiment": "training-loop-benchmark",
         **measure(load_recipe(options.recipe, changes), options.repeats),
         "repeats": options.repeats,
-        "device": device_and_threads(torch.device(options.device)),
-        "threads": torch.get_num_threads(),
-        "versions": versions(),
-        "commit": commit(),
+        **surroundings(options.device),
     }
     show(entry)
-    if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        with options.out.open("a", encoding="utf-8") as file:
-            _ = file.write(json.dumps(entry, sort_keys=True, allow_nan=False) + "\n")
+    record(entry, options.out)
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ def one_step(op: str, *shapes: tuple[int, ...], args: tuple[object, ...] | None 
     references = tuple(Ref(position) for position in range(1, len(shapes)))
     step = Step(op, references if args is None else args, {}, (0,), "", "")
     values = tuple(Value(shape, torch.float32) for shape in shapes)
-    return Program((step,), values, (), (0,), {}, (), frozenset())
+    return Program((step,), values, (), (0,), {}, frozenset(), frozenset())
 
 
 TABLE: list[tuple[Program, int | None]] = [

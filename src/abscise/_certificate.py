@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from abscise._errors import StoreError
-from abscise._json import Fields, describe, read_fields
+from abscise._json import Fields, check_format, read_fields
 
 FORMAT = 1
 
@@ -127,12 +127,7 @@ class Certificate:
             StoreError: A field is missing, unknown, of the wrong type, out of range, or
                 contradicts another; the text names the field.
         """
-        if isinstance(value, dict) and value.get("format", FORMAT) != FORMAT:
-            message = (
-                f"certificate: format must be {FORMAT}, got {describe(value['format'])}: it was "
-                "written by another version of abscise; verify again"
-            )
-            raise StoreError(message)
+        check_format(value, FORMAT, "certificate", "verify again", StoreError)
         fields = read_fields(value, _CERTIFICATE, "certificate", StoreError)
         _ = fields.integer("format", FORMAT, FORMAT)
         _check_claim(fields)

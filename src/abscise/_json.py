@@ -48,6 +48,18 @@ def parse_json(text: bytes, where: str, error: type[AbsciseError]) -> object:
     return value
 
 
+def check_format(
+    value: object, expected: int, where: str, way_out: str, error: type[AbsciseError]
+) -> None:
+    """Refuse another version's object before its fields are looked at."""
+    if isinstance(value, dict) and value.get("format", expected) != expected:
+        message = (
+            f"{where}: format must be {expected}, got {describe(value['format'])}: it was written "
+            f"by another version of abscise; {way_out}"
+        )
+        raise error(message)
+
+
 def read_fields(
     value: object, names: tuple[str, ...], where: str, error: type[AbsciseError]
 ) -> "Fields":

@@ -1,9 +1,6 @@
 """The user's model and inputs from what the command line names."""
 
-import contextlib
-import importlib
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +8,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
+from abscise._importing import import_callable, one_line
 from abscise._inputs import Inputs
 from abscise.cli._options import ModelOptions
 from abscise.cli._usage import UsageError
@@ -97,7 +95,7 @@ def _call(spec: str, arguments: dict[str, Any]) -> nn.Module:
     try:
         model = factory(**arguments) if not isinstance(factory, nn.Module) else factory
     except Exception as error:
-        message = f"model {spec} with {arguments or 'no arguments'}: {_one_line(error)}"
+        message = f"model {spec} with {arguments or 'no arguments'}: {one_line(error)}"
         raise UsageError(message) from error
     if not isinstance(model, nn.Module):
         message = f"model {spec} must give a torch.nn.Module, got {type(model).__name__}"
@@ -119,33 +117,4 @@ def _find(spec: str) -> Callable[..., Any]:
     if not module_name or not name:
         message = f"a model is named package.module:function, got {spec!r}"
         raise UsageError(message)
-    try:
-        with _current_folder_importable():
-            found: Any = importlib.import_module(module_name)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except Exception as error:
-        message = f"model {spec}: {_one_line(error)}"
-        raise UsageError(message) from error
-    if not callable(found):
-        message = f"model {spec} must be a class or function, got {type(found).__name__}"
-        raise UsageError(message)
-    return found
-
-
-@contextlib.contextmanager
-def _current_folder_importable() -> Iterator[None]:
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        yield
-    finally:
-        sys.path.remove(here)
-
-
-def _one_line(error: Exception) -> str:
-    return _shorten(f"{type(error).__name__}: {' '.join(str(error).split())}")
-
-
-def _shorten(text: str, limit: int = 300) -> str:
-    return text if len(text) <= limit else f"{text[:limit]} ..."
+    return import_callable(spec, "model", UsageError)

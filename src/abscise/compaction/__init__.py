@@ -20,7 +20,7 @@ from abscise.compaction._plan import (
     Removal,
     Selection,
 )
-from abscise.compaction._plan_json import plan_from_json, plan_to_json
+from abscise.compaction._plan_json import layer_from_fields, plan_from_json, plan_to_json
 from abscise.compaction._propose import Proposal, find_units, make_proposal, propose
 from abscise.compaction._snap import SnappedLayer, SnapReport, snap_
 
@@ -41,6 +41,7 @@ __all__ = [
     "compact",
     "find_units",
     "fingerprint",
+    "layer_from_fields",
     "make_proposal",
     "plan_from_json",
     "plan_to_json",

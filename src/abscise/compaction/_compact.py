@@ -10,7 +10,6 @@ from abscise._verify import verify
 from abscise.compaction._apply import apply_decision
 from abscise.compaction._plan import Plan
 from abscise.compaction._propose import make_proposal
-from abscise.compaction._select_inputs import without_selections
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +44,8 @@ def compact(
     """
     inputs = as_inputs(example_inputs)
     proposal = make_proposal(model, inputs, keep)
-    whole = without_selections(model)
     compacted = apply_decision(
-        proposal.plan, whole, proposal.analysis, proposal.sites, proposal.decision
+        proposal.plan, proposal.model, proposal.analysis, proposal.sites, proposal.decision
     )
     certificate = verify(model, compacted, inputs if verify_inputs is None else verify_inputs)
     return Compaction(compacted, proposal.plan, certificate)

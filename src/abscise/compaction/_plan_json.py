@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 
 from abscise._errors import PlanError
-from abscise._json import Fields, describe, read_fields
+from abscise._json import Fields, check_format, read_fields
 from abscise.compaction._plan import (
     FORMAT,
     Attribute,
@@ -90,12 +90,8 @@ def plan_from_json(value: object) -> Plan:
         PlanError: A field is missing, unknown, of the wrong type, out of range, or contradicts
             another; the text names the field.
     """
-    if isinstance(value, dict) and value.get("format", FORMAT) != FORMAT:
-        message = (
-            f"plan: format must be {FORMAT}, got {describe(value['format'])}: it was written by "
-            "another version of abscise; update abscise or propose the plan again"
-        )
-        raise PlanError(message)
+    way_out = "update abscise or propose the plan again"
+    check_format(value, FORMAT, "plan", way_out, PlanError)
     fields = read_fields(value, _PLAN, "plan", PlanError)
     plan = Plan(
         fingerprint=fields.name("fingerprint"),
@@ -113,7 +109,8 @@ def plan_from_json(value: object) -> Plan:
         ),
         layers=tuple(
             map(
-                _layer, fields.objects("layers", ("layer", "units", "removed", "pinned", "reasons"))
+                layer_from_fields,
+                fields.objects("layers", ("layer", "units", "removed", "pinned", "reasons")),
             )
         ),
         pinned=_pinned(fields),
@@ -198,7 +195,8 @@ def _attribute(fields: Fields) -> Attribute:
     )
 
 
-def _layer(fields: Fields) -> LayerSummary:
+def layer_from_fields(fields: Fields) -> LayerSummary:
+    """One row of the printed table; a report holds the same."""
     units = fields.integer("units")
     return LayerSummary(
         layer=fields.text("layer"),

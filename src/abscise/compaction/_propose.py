@@ -24,8 +24,9 @@ from abscise.graph.rules import channel_units, contraction_of
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A plan with what it was derived from."""
+    """A plan with what it was derived from; the model reads all its inputs everywhere."""
 
+    model: nn.Module
     plan: Plan
     analysis: Analysis
     sites: Mapping[int, Site]
@@ -91,7 +92,7 @@ def _whole_units(
         decision = decide(analysis, sites, held)
         plan = build_plan(analysis, model, inputs, decision, sites, pinned)
         if plan.changes_nothing:
-            return Proposal(plan, analysis, sites, decision, pinned)
+            return Proposal(model, plan, analysis, sites, decision, pinned)
         mismatches = check_structure(plan, model, inputs, analysis, decision, sites)
         fresh = {
             unit: mismatch.reason
@@ -100,7 +101,7 @@ def _whole_units(
             if unit not in pinned
         }
         if not mismatches:
-            return Proposal(plan, analysis, sites, decision, pinned)
+            return Proposal(model, plan, analysis, sites, decision, pinned)
         if not fresh:
             fresh = dict.fromkeys(np.flatnonzero(decision.removed).tolist(), mismatches[0].reason)
         pinned = {**pinned, **fresh}

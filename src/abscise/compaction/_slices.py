@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from abscise.graph import Analysis, Program, Step, unit_ids
+from abscise.graph import Analysis, Program, Step, steps_behind, unit_ids
 from abscise.graph.rules import (
     BATCH_NORMS,
     WEIGHT_NORM,
@@ -154,20 +154,10 @@ def _is_weight_of(names: Collection[str], module: str) -> bool:
 
 
 def named_sources(program: Program, value: int) -> frozenset[str]:
-    """Qualified names of the parameters and buffers that a value is computed from."""
-    producers = {output: step for step in program.steps for output in step.outputs}
-    found: set[str] = set()
-    seen: set[int] = set()
-    open_values = [value]
-    while open_values:
-        current = open_values.pop()
-        name = program.values[current].name
-        if name is not None:
-            found.add(name)
-        if current in producers and current not in seen:
-            open_values += producers[current].inputs
-        seen.add(current)
-    return frozenset(found)
+    """Qualified names of the parameters and buffers that a value is, or is computed from."""
+    read = {value, *(source for step in steps_behind(program, value) for source in step.inputs)}
+    names = (program.values[source].name for source in read)
+    return frozenset(name for name in names if name is not None)
 
 
 def computes_weight(program: Program, value: int, module: str) -> bool:

@@ -11,7 +11,7 @@ from abscise.graph._constants import CONSTANT, FIXED, UNKNOWN, ConstantPass, Kno
 from abscise.graph._interpret import first_samples, observe
 from abscise.graph._labels import Balance, LabelPass, Labels, unit_ids
 from abscise.graph._liveness import LivenessPass
-from abscise.graph._program import Program, Ref, Step, Value
+from abscise.graph._program import Program, Ref, Step, Value, steps_behind
 
 __all__ = [
     "CONSTANT",
@@ -39,5 +39,6 @@ __all__ = [
     "observe",
     "one_row",
     "rules_of",
+    "steps_behind",
     "unit_ids",
 ]

@@ -134,7 +134,7 @@ def _holds_tensors(tree: Any) -> bool:
 
 
 def _is_free(program: Program, place: int) -> bool:
-    return f"input {place}: dimension 0" in program.dynamic
+    return (place, 0) in program.dynamic
 
 
 def _same_numbers(left: Any, right: Any) -> bool:

@@ -78,8 +78,8 @@ class _Builder:
         self._specs = {spec.arg.name: spec for spec in exported.graph_signature.input_specs}
 
     def finish(self) -> Program:
-        dynamic = tuple(
-            f"input {place}: dimension {dim}"
+        dynamic = frozenset(
+            (place, dim)
             for place, node in enumerate(self._user_nodes())
             for dim, size in enumerate(node.meta["val"].shape)
             if isinstance(size, torch.SymInt)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from abscise.graph._compact import align, any_to, compress
 from abscise.graph._functional import operation
-from abscise.graph._program import Program, Ref, Step
+from abscise.graph._program import Program, Ref, Step, steps_behind
 from abscise.graph._reshape import reshape_compact
 
 RESHAPES = frozenset(
@@ -87,15 +87,7 @@ def sized_by_inputs(step: Step) -> bool:
 
 def repeated(program: Program, value: int) -> bool:
     """Is a computed value copied, or cut, as often as an input's size says?"""
-    producers = {output: step for step in program.steps for output in step.outputs}
-    open_values = [value]
-    while open_values:
-        step = producers.get(open_values.pop())
-        if step is not None:
-            if step.op in REPEATS or step.free:
-                return True
-            open_values += step.inputs
-    return False
+    return any(step.op in REPEATS or step.free for step in steps_behind(program, value))
 
 
 def index_values(step: Step) -> tuple[int, ...]:

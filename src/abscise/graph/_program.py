@@ -1,6 +1,6 @@
 """Program: the model's forward as a flat list of functional steps over numbered values."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,7 +76,7 @@ class Program:
 
     Args:
         aliases: Every qualified name of a tied parameter -> the name its value bears.
-        dynamic: Which input sizes the capture leaves free, as text for the certificate.
+        dynamic: (place of an input, dimension) of every size that the capture leaves free.
         static: Values that do not depend on the inputs: parameters, buffers, what is made of them.
         guards: Conditions on the free sizes under which forward takes these steps.
     """
@@ -86,7 +86,7 @@ class Program:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     aliases: Mapping[str, str]
-    dynamic: tuple[str, ...]
+    dynamic: frozenset[tuple[int, int]]
     static: frozenset[int]
     guards: tuple[str, ...] = ()
 
@@ -98,6 +98,18 @@ class Program:
             for value in dict.fromkeys(step.inputs):
                 found.setdefault(value, []).append(step)
         return found
+
+
+def steps_behind(program: Program, value: int) -> Iterator[Step]:
+    """Every step that a value is computed by, the nearest first, each once."""
+    producers = {output: step for step in program.steps for output in step.outputs}
+    open_values, seen = [value], set[int]()
+    while open_values:
+        step = producers.get(open_values.pop(0))
+        if step is not None and not seen.issuperset(step.outputs):
+            yield step
+            seen.update(step.outputs)
+            open_values += step.inputs
 
 
 def static_values(steps: Iterable[Step], values: Sequence[Value]) -> frozenset[int]:

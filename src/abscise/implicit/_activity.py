@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from abscise._errors import InputError
 from abscise._inputs import ExampleInputs, as_inputs
-from abscise.implicit._layers import Rectified, forward, running_copy
+from abscise.implicit._layers import forward, running_copy, watch_rectified
 
 SILENT = 1e-12
 FIRES = 1e-3
@@ -187,7 +187,7 @@ def _pass(
         for batch in data:
             given, labels = _split(batch, labelled=labelled)
             last, found = "", {}
-            with Rectified(see):
+            with watch_rectified(see):
                 _ = forward(copy, as_inputs(given))
             yield found, labels
 

@@ -1,19 +1,17 @@
 """The layers whose units are watched, and where rectified activations come from."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from typing_extensions import override
 
 from abscise._copying import copy_model
 from abscise._errors import InputError, ModelError
 from abscise._inputs import Inputs, map_tensors
-from abscise.implicit._network import BATCH_NORMS, DIES, function_name
+from abscise.implicit._network import BATCH_NORMS, DIES, FunctionCalls
 
 WRITERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -95,26 +93,14 @@ def forward(model: nn.Module, inputs: Inputs) -> Any:
         raise InputError(message) from problem
 
 
-class Rectified(TorchFunctionMode):
-    """Gives `see` the result of every function that rectifies."""
+def watch_rectified(see: Callable[[Tensor], None]) -> FunctionCalls:
+    """A context that gives `see` the result of every function that rectifies."""
 
-    def __init__(self, see: Callable[[Tensor], None]) -> None:
-        super().__init__()
-        self.see = see
+    def rectified(name: str, result: object) -> None:
+        if isinstance(result, Tensor) and name in DIES:
+            see(result)
 
-    @override
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        given = dict(kwargs or {})
-        result = func(*args, **given)
-        if isinstance(result, Tensor) and function_name(func, args, given) in DIES:
-            self.see(result)
-        return result
+    return FunctionCalls(rectified)
 
 
 def _telling(name: str, after: Callable[[str, object], None]) -> Callable[..., None]:

@@ -120,23 +120,24 @@ def _called(model: nn.Module, example_inputs: ExampleInputs) -> set[str]:
     place = next((it.device for it in model.parameters()), torch.device("cpu"))
     args, kwargs = map_tensors((inputs.args, dict(inputs.kwargs)), lambda it: it.to(place))
     copy = copy_model(model, share=False, shared=model.parameters()).eval()
-    mode = _Names()
-    with torch.random.fork_rng(), torch.no_grad(), mode:
+    names: set[str] = set()
+    watch = FunctionCalls(lambda name, _result: names.add(name))
+    with torch.random.fork_rng(), torch.no_grad(), watch:
         try:
             _ = copy(*args, **kwargs)
         except Exception as problem:
             reason = " ".join(str(problem).split())[:200]
             message = f"{type(model).__name__} does not run on the example inputs: {reason}"
             raise InputError(message) from problem
-    return mode.names
+    return names
 
 
-class _Names(TorchFunctionMode):
-    """Collects the names of the functions that are called."""
+class FunctionCalls(TorchFunctionMode):
+    """Gives `see` the name, as `function_name` gives it, and the result of every torch function."""
 
-    def __init__(self) -> None:
+    def __init__(self, see: Callable[[str, object], None]) -> None:
         super().__init__()
-        self.names: set[str] = set()
+        self.see = see
 
     @override
     def __torch_function__(
@@ -147,8 +148,9 @@ class _Names(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         given = dict(kwargs or {})
-        self.names.add(function_name(func, args, given))
-        return func(*args, **given)
+        result = func(*args, **given)
+        self.see(function_name(func, args, given), result)
+        return result
 
 
 def _lower_bound(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> object:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from abscise._certificate import Certificate
 from abscise._environment import Environment
 from abscise._errors import StoreError
-from abscise._json import Fields, describe, printable, read_fields
+from abscise._json import Fields, check_format, printable, read_fields
 from abscise._measure import Measurement
-from abscise.compaction import LayerSummary
+from abscise.compaction import LayerSummary, layer_from_fields
 from abscise.report._data import Predictions, RemovalSummary, Report
 from abscise.report._training import Training, TrainingPoint
 
@@ -33,12 +33,7 @@ def report_from_json(value: object) -> Report:
         StoreError: A field is missing, unknown, of the wrong type, out of range, or contradicts
             another; the text names the field.
     """
-    if isinstance(value, dict) and value.get("format", FORMAT) != FORMAT:
-        message = (
-            f"report: format must be {FORMAT}, got {describe(value['format'])}: it was written by "
-            "another version of abscise; make the report again"
-        )
-        raise StoreError(message)
+    check_format(value, FORMAT, "report", "make the report again", StoreError)
     names = ("format", *_names(Report), *_DERIVED)
     fields = read_fields(value, names, "report", StoreError)
     _ = fields.integer("format", FORMAT, FORMAT)
@@ -120,7 +115,7 @@ def _inner(fields: Fields, name: str, kind: type) -> Fields:
 
 def _removal(fields: Fields) -> RemovalSummary:
     return RemovalSummary(
-        layers=tuple(map(_layer, fields.objects("layers", _names(LayerSummary)))),
+        layers=tuple(map(layer_from_fields, fields.objects("layers", _names(LayerSummary)))),
         pinned=_counts(fields, "pinned"),
         units=fields.integer("units"),
         pinned_units=fields.integer("pinned_units"),
@@ -129,17 +124,6 @@ def _removal(fields: Fields) -> RemovalSummary:
         selecting_layers=fields.integer("selecting_layers"),
         dropped_inputs=fields.integer("dropped_inputs"),
         conditions=fields.texts("conditions"),
-    )
-
-
-def _layer(fields: Fields) -> LayerSummary:
-    units = fields.integer("units")
-    return LayerSummary(
-        layer=fields.text("layer"),
-        units=units,
-        removed=fields.integer("removed", 0, units),
-        pinned=fields.integer("pinned", 0, units),
-        reasons=fields.texts("reasons"),
     )
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from abscise._errors import RecipeError
-from abscise.train._importing import import_callable, one_line
+from abscise._importing import import_callable, one_line
 from abscise.train._models import MLP, ConvNet, LeNet5, LeNet300
 from abscise.train._names import ModelName
 from abscise.train._recipe import Recipe
@@ -57,7 +57,7 @@ def _build(recipe: Recipe) -> object:
 
 def _own(recipe: Recipe) -> object:
     where = f"recipe {recipe.name}: model"
-    make = import_callable(recipe.model, where)
+    make = import_callable(recipe.model, where, RecipeError)
     try:
         return make(**recipe.model_args)
     except Exception as problem:

@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
 from abscise._errors import StoreError
-from abscise.train._importing import one_line
+from abscise._importing import one_line
 from abscise.train._randomness import random_state, set_random_state
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 
-from abscise._errors import DataError
+from abscise._errors import DataError, RecipeError
+from abscise._importing import import_callable, one_line
 from abscise.train._data import (
     Data,
     Split,
@@ -15,7 +16,6 @@ from abscise.train._data import (
     stratified_split,
 )
 from abscise.train._datasets import DataFacts, DataName, facts, is_known
-from abscise.train._importing import import_callable, one_line
 from abscise.train._recipe import Recipe
 
 IMAGE_SCALE = 255.0
@@ -75,7 +75,7 @@ def _is_folder(name: str) -> bool:
 def _made(recipe: Recipe) -> Data:
     """What the user's function returns, checked; the name becomes the recipe's."""
     where = f"recipe {recipe.name}: data"
-    make = import_callable(recipe.data, where)
+    make = import_callable(recipe.data, where, RecipeError)
     try:
         data = make(**recipe.data_args)
     except Exception as problem:

@@ -10,8 +10,8 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parameter import is_lazy
 
 from abscise._errors import ModelError
+from abscise._importing import one_line
 from abscise.train._data import Split
-from abscise.train._importing import one_line
 from abscise.train._randomness import seeded
 from abscise.train._recipe import Recipe
 

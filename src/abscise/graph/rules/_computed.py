@@ -8,7 +8,7 @@ from abscise.graph._functional import operation
 from abscise.graph._labels import LabelPass, join_elementwise
 from abscise.graph._liveness import LivenessPass
 from abscise.graph._movement import IDENTITIES, PERMUTES, RESHAPES
-from abscise.graph._program import Program, Ref, Step, resolve
+from abscise.graph._program import Program, Ref, Step, resolve, steps_behind
 from abscise.graph.rules._base import Rule
 from abscise.graph.rules._elementwise import Elementwise, is_elementwise
 from abscise.graph.rules._norm import BATCH_NORMS, BatchNorm
@@ -90,17 +90,13 @@ def _static_operands(ctx: ConstantPass, step: Step) -> dict[int, Tensor] | None:
 
 def _sized_by_weights(program: Program, value: int) -> bool:
     """Was no size of the inputs put into this value? A part, a copy or a padding might be such."""
-    producers = {output: step for step in program.steps for output in step.outputs}
-    open_values = [value]
-    while open_values:
-        step = producers.get(open_values.pop())
-        if step is None:
-            continue
-        own = is_elementwise(step) or is_reduction(step) or step.op in _WHOLE | _REARRANGED
-        if not own or step.free or (step.op in RESHAPES and not _plain_reshape(program, step)):
-            return False
-        open_values += step.inputs
-    return True
+    return all(_keeps_sizes(program, step) for step in steps_behind(program, value))
+
+
+def _keeps_sizes(program: Program, step: Step) -> bool:
+    own = is_elementwise(step) or is_reduction(step) or step.op in _WHOLE | _REARRANGED
+    plain = step.op not in RESHAPES or _plain_reshape(program, step)
+    return own and plain and not step.free
 
 
 def _plain_reshape(program: Program, step: Step) -> bool:

@@ -7,19 +7,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from abscise._errors import RecipeError
 
-
-def import_callable(spec: str, what: str) -> Callable[..., Any]:
+def import_callable(spec: str, what: str, refusal: type[Exception]) -> Callable[..., Any]:
     """The class or function `spec`; the current folder is importable.
 
     Raises:
-        RecipeError: It cannot be imported, or cannot be called; the text starts with `what`.
+        Exception: Of the class `refusal`: it cannot be imported, or cannot be called; the text
+            starts with `what`.
     """
     module, _, name = spec.partition(":")
     if not module or not name:
         message = f"{what} must be named package.module:callable, got {spec!r}"
-        raise RecipeError(message)
+        raise refusal(message)
     try:
         with _current_folder_importable():
             found: Any = importlib.import_module(module)
@@ -27,10 +26,10 @@ def import_callable(spec: str, what: str) -> Callable[..., Any]:
             found = getattr(found, part)
     except Exception as problem:
         message = f"{what} {spec}: {one_line(problem)}"
-        raise RecipeError(message) from problem
+        raise refusal(message) from problem
     if not callable(found):
         message = f"{what} {spec} must be a class or function, got {type(found).__name__}"
-        raise RecipeError(message)
+        raise refusal(message)
     return found
 
 
