@@ -5,6 +5,8 @@ import os
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+from support.effort import THOROUGH
+
 # A smaller seed is not a simpler network, so nothing is shrunk.
 COMMON = settings(
     deadline=None,
@@ -22,9 +24,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--runslow"):
-        return
-    skip = pytest.mark.skip(reason="slow: run with --runslow")
+    slow = pytest.mark.skip(reason="slow: run with --runslow")
+    thorough = pytest.mark.skip(reason="thorough: run by make test-all")
     for item in items:
-        if "slow" in item.keywords:
-            item.add_marker(skip)
+        if "slow" in item.keywords and not config.getoption("--runslow"):
+            item.add_marker(slow)
+        if "thorough" in item.keywords and not THOROUGH:
+            item.add_marker(thorough)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -14,6 +14,7 @@ import abscise
 from abscise._errors import PlanError
 from abscise.compaction import plan_from_json, plan_to_json
 from support.compacting import Checked, assert_well_formed, check, check_compact, removed
+from support.effort import examples
 from support.equality import assert_equal, difference, unit_count, writers
 from support.networks import FAMILIES, Family
 from support.oracle import may_go, unread
@@ -43,7 +44,7 @@ def batches(family: Family, network: Network, seed: int) -> list[Tensor]:
 
 @EVERY
 @given(seed=SEEDS)
-@settings(max_examples=12)
+@examples(12)
 def test_compaction_is_exact_sound_and_removes_what_must_go(name: str, seed: int) -> None:
     family, network, promises = planted(name, seed)
     data = batches(family, network, seed)
@@ -79,7 +80,7 @@ def assert_unread_units_are_gone(network: Network, data: Tensor, checked: Checke
 
 @EVERY
 @given(seed=SEEDS)
-@settings(max_examples=2)
+@examples(2)
 def test_compacting_twice_removes_nothing_more_and_a_plan_survives_json(
     name: str, seed: int
 ) -> None:
@@ -98,7 +99,7 @@ def test_compacting_twice_removes_nothing_more_and_a_plan_survives_json(
 
 @EVERY
 @given(seed=SEEDS)
-@settings(max_examples=1)
+@examples(1)
 def test_a_saved_model_is_loaded_with_the_same_outputs_and_trains(
     name: str, seed: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

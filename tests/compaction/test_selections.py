@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
@@ -24,6 +24,7 @@ from abscise.compaction import Plan, Selection, _selecting, plan_from_json, plan
 from abscise.compaction._select_inputs import may_select
 from abscise.compaction._selecting import pays
 from support.compacting import Checked, check, check_compact, noise, trained
+from support.effort import examples
 from support.equality import assert_equal, difference, untouched
 from support.networks import FAMILIES
 from support.planting import kill_columns_, kill_scales_, plant_
@@ -548,7 +549,7 @@ SEEDS = st.integers(0, 2**20)
 @pytest.mark.no_cover
 @pytest.mark.parametrize("name", ["densenet", "resnet", "mlp", "inception", "unet", "vgg-bn"])
 @given(seed=SEEDS)
-@settings(max_examples=2)
+@examples(2)
 def test_selections_of_every_size_are_exact(name: str, seed: int) -> None:
     """The laws, with a cost model that takes every selection."""
     family = FAMILIES[name]

@@ -15,7 +15,11 @@ from torch.optim import SGD, Adadelta, Adagrad, Adam, AdamW, RMSprop
 
 from abscise.implicit import NEVER, History, Rule, history_of, read_rule, steps_to
 from abscise.implicit import _law as law
+from support.effort import examples
 from support.isolated import Make, steps_below
+
+# The coverage tracer would double their time; other tests run the same code.
+pytestmark = pytest.mark.no_cover
 
 LONGEST = 4_000  # steps of torch's optimizer in one example
 TOLERANCE = 0.03
@@ -97,7 +101,7 @@ def rule_of(make: Make) -> Rule:
 
 
 @pytest.mark.parametrize("name", ROWS)
-@settings(max_examples=3, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(examples(3), suppress_health_check=[HealthCheck.filter_too_much])
 @given(data=st.data())
 def test_the_time_to_death_is_within_3_percent_of_torch_above_2000_steps(
     name: str, data: st.DataObject

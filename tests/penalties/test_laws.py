@@ -4,14 +4,18 @@ import inspect
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from abscise import penalties
 from abscise.penalties import Elementwise, Penalty, Radial
 from support import penalty_laws as laws
+from support.effort import examples
 from support.penalty_cases import CASES, Case
+
+# The coverage tracer would double their time; other tests run the same code.
+pytestmark = pytest.mark.no_cover
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 EXTREMES = (0.0, -0.0, 1e-45, 1e-40, 1e-38, 1e-30, 1e-20, 1e-7, 1.0, 1e4, 1e20, 1e30, 3e38)
@@ -93,21 +97,21 @@ def test_every_public_penalty_has_a_row_in_the_table() -> None:
 
 @EVERY
 @given(data=st.data())
-@settings(max_examples=8)
+@examples(8)
 def test_the_value_is_the_formula(case: Case, data: st.DataObject) -> None:
     laws.assert_value_is_the_formula(case, weights_of(data, case), 0.0)
 
 
 @EXACT
 @given(data=st.data())
-@settings(max_examples=12)
+@examples(12)
 def test_prox_minimises_its_objective(case: Case, data: st.DataObject) -> None:
     laws.assert_prox_minimises(case, weights_of(data, case), data.draw(steps()))
 
 
 @EXACT_METRIC
 @given(data=st.data())
-@settings(max_examples=12)
+@examples(12)
 def test_prox_in_a_metric_minimises_its_objective(case: Case, data: st.DataObject) -> None:
     weights = weights_of(data, case)
     laws.assert_prox_minimises(case, weights, metric_of(data, weights))
@@ -115,7 +119,7 @@ def test_prox_in_a_metric_minimises_its_objective(case: Case, data: st.DataObjec
 
 @METRIC
 @given(data=st.data())
-@settings(max_examples=8)
+@examples(8)
 def test_a_constant_metric_is_the_number(case: Case, data: st.DataObject) -> None:
     weights = weights_of(data, case, (torch.float64,))
     laws.assert_constant_metric_is_the_number(case, weights, data.draw(steps()))
@@ -123,7 +127,7 @@ def test_a_constant_metric_is_the_number(case: Case, data: st.DataObject) -> Non
 
 @EVERY
 @given(data=st.data())
-@settings(max_examples=8)
+@examples(8)
 def test_zeros_stay_and_nothing_grows_turns_or_overflows(case: Case, data: st.DataObject) -> None:
     weights = weights_of(data, case, (*DTYPES, torch.float16), extreme=True)
     step = data.draw(st.sampled_from([0.0, 1e-45, 1e-30, 1e-3, 1.0, 1e5, 1e30]))
@@ -143,7 +147,7 @@ def test_zeros_stay_and_nothing_grows_turns_or_overflows(case: Case, data: st.Da
 
 @EVERY
 @given(data=st.data())
-@settings(max_examples=8)
+@examples(8)
 def test_rows_are_independent_and_signs_are_carried_along(case: Case, data: st.DataObject) -> None:
     weights = weights_of(data, case)
     laws.assert_rows_are_independent(case, weights, data.draw(steps()))
@@ -153,7 +157,7 @@ def test_rows_are_independent_and_signs_are_carried_along(case: Case, data: st.D
 
 @ORDERLESS
 @given(data=st.data())
-@settings(max_examples=8)
+@examples(8)
 def test_the_order_in_a_row_does_not_matter(case: Case, data: st.DataObject) -> None:
     weights = weights_of(data, case, (torch.float64,))
     laws.assert_order_in_rows_does_not_matter(case, weights, data.draw(steps()))
@@ -161,7 +165,7 @@ def test_the_order_in_a_row_does_not_matter(case: Case, data: st.DataObject) -> 
 
 @EVERY
 @given(data=st.data())
-@settings(max_examples=5)
+@examples(5)
 def test_prox_is_pure(case: Case, data: st.DataObject) -> None:
     laws.assert_prox_is_pure(
         case, weights_of(data, case), data.draw(st.one_of(steps(), st.just(0.0)))
@@ -170,14 +174,14 @@ def test_prox_is_pure(case: Case, data: st.DataObject) -> None:
 
 @EVERY
 @given(data=st.data())
-@settings(max_examples=5)
+@examples(5)
 def test_step_zero_is_the_identity(case: Case, data: st.DataObject) -> None:
     laws.assert_step_zero_is_the_identity(case, weights_of(data, case), 0.1)
 
 
 @CONVEX
 @given(data=st.data())
-@settings(max_examples=8)
+@examples(8)
 def test_the_map_of_a_convex_penalty_is_nonexpansive(case: Case, data: st.DataObject) -> None:
     weights = weights_of(data, case)
     laws.assert_nonexpansive(case, weights, data.draw(steps()))
@@ -187,7 +191,7 @@ def test_the_map_of_a_convex_penalty_is_nonexpansive(case: Case, data: st.DataOb
 
 @SMOOTH
 @given(data=st.data())
-@settings(max_examples=8)
+@examples(8)
 def test_a_continuous_map_gives_the_gradient_of_the_moreau_envelope(
     case: Case, data: st.DataObject
 ) -> None:
@@ -201,7 +205,7 @@ def test_a_continuous_map_gives_the_gradient_of_the_moreau_envelope(
 
 @IN_PLACE
 @given(data=st.data())
-@settings(max_examples=8)
+@examples(8)
 def test_the_map_in_place_is_the_map(case: Case, data: st.DataObject) -> None:
     weights = weights_of(data, case)
     laws.assert_in_place_is_the_map(case, weights, data.draw(steps()))
@@ -211,7 +215,7 @@ def test_the_map_in_place_is_the_map(case: Case, data: st.DataObject) -> None:
 
 @RADIAL
 @given(data=st.data())
-@settings(max_examples=8)
+@examples(8)
 def test_factors_of_the_norms_are_the_map(case: Case, data: st.DataObject) -> None:
     laws.assert_factors_are_the_map(
         case, weights_of(data, case, (torch.float64,)), data.draw(steps())

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -24,6 +24,7 @@ from abscise.penalties import (
     SparseGroupLasso,
     TransformedL1,
 )
+from support.effort import examples
 from support.penalty_cases import CASES, Case
 
 EVERY = pytest.mark.parametrize("case", CASES, ids=lambda case: str(case.penalty))
@@ -161,7 +162,7 @@ def test_a_bounded_penalty_at_a_large_step_thresholds_at_the_root_of_its_bound(
     assert 0 < int(found.count_nonzero()) < X.numel()
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(st.floats(1e-9, 1e-3), st.floats(0.5, 2.0))
 def test_the_smallest_shrinkage_is_not_lost_in_float32(step: float, weight: float) -> None:
     """Of a weight far above the threshold: the slope of the penalty times the step, relatively."""
@@ -188,7 +189,7 @@ def test_a_long_row_in_a_metric_of_twelve_orders_solves_its_equation() -> None:
     assert bool(alive.any())
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(st.integers(0, 10**6))
 def test_the_joint_map_is_never_worse_than_the_composition(seed: int) -> None:
     x, step = normal(4, 20, seed=seed), 0.05 + (seed % 7) / 10

@@ -27,6 +27,9 @@ from support import penalty_laws as laws
 from support import penalty_oracle as oracle
 from support.penalty_cases import CASES, Case
 
+# The coverage tracer would double their time; other tests run the same code.
+pytestmark = pytest.mark.no_cover
+
 Law: TypeAlias = Callable[[Case, Tensor, laws.Step], None]
 Mistake: TypeAlias = dict[str, Callable[..., Any]]
 

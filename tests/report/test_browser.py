@@ -64,7 +64,15 @@ def visit(browser: Browser, path: Path, width: int = 1100, scheme: str = "light"
 
 
 @pytest.mark.parametrize("name", REPORTS)
-@pytest.mark.parametrize("width", [320, 380, 700, 1100])
+@pytest.mark.parametrize(
+    "width",
+    [
+        320,
+        pytest.param(380, marks=pytest.mark.thorough),
+        pytest.param(700, marks=pytest.mark.thorough),
+        1100,
+    ],
+)
 def test_nothing_is_wider_than_the_screen(
     browser: Browser, pages: dict[str, Path], name: str, width: int
 ) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from abscise._environment import Environment
@@ -23,6 +23,7 @@ from abscise.report import (
     report_from_json,
     to_json,
 )
+from support.effort import examples
 from support.reporting import certificate, whole_report
 
 TEXT = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=20)
@@ -139,7 +140,7 @@ def reports(draw: st.DrawFn) -> Report:
     )
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(reports())
 def test_what_is_written_is_read_back_equal(report: Report) -> None:
     assert report_from_json(parse_json(to_json(report).encode(), "here", StoreError)) == report

@@ -15,6 +15,9 @@ from support.penalty_cases import CASES
 from support.sparsifier_cases import GROUPINGS, Grouping, Part
 from support.sparsifying import OPTIMIZERS, rows_of, same, small_network, state_of, train
 
+# The coverage tracer would double their time; other tests run the same code.
+pytestmark = pytest.mark.no_cover
+
 PENALTIES = {str(case.penalty): case.penalty for case in CASES}
 ACCURACY = {str(case.penalty): case.accuracy for case in CASES}
 OF_EACH_TYPE = {type(each): (name, each) for name, each in PENALTIES.items()}

@@ -88,6 +88,8 @@ SMALL: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "resnet20, projection": (ResNet(20, width=0.25, projection=True), (3, 16, 16)),
 }
 
+DEEP = ("vgg16", "resnet56", "resnet20, projection")
+
 
 def plant(model: nn.Module) -> None:
     """Kill the first unit of every norm, or of every hidden layer where there is none."""
@@ -101,7 +103,10 @@ def plant(model: nn.Module) -> None:
             module.bias[0] = -0.1
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.thorough if name in DEEP else ()) for name in SMALL],
+)
 def test_dead_units_of_every_network_are_removed_with_a_passed_certificate(name: str) -> None:
     model, shape = SMALL[name]
     x = torch.randn(16, *shape, generator=torch.Generator().manual_seed(0))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -39,6 +39,7 @@ from abscise.train import (
 from abscise.train._keeper import fingerprint
 from abscise.train._lock import only_process_in
 from support.checkpoints import read_inside, write_inside
+from support.effort import examples
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -202,7 +203,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Trained, Path]:
     return run(RECIPE, folder, resume=False), folder
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(
     kills=st.lists(st.integers(1, STEPS), max_size=4),
     every=st.integers(1, 7),
