@@ -3,12 +3,18 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 from typing_extensions import override
 
 from abscise.penalties._checks import check_shape_parameter
-from abscise.penalties._inplace import Elementwise
-from abscise.penalties._operators import shrink_transformed_l1, transformed_l1
+from abscise.penalties._cubic import (
+    root_polynomial,
+    shrink_by_polynomial,
+    shrink_transformed_l1,
+)
+from abscise.penalties._inplace import Elementwise, Map
+from abscise.penalties._operators import transformed_l1
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +46,8 @@ class TransformedL1(Elementwise):
     @override
     def _prox(self, x: Tensor, step: Tensor) -> Tensor:
         return shrink_transformed_l1(x, self.a, step)
+
+    @override
+    def _compilable(self) -> Map:
+        coefficients = {dtype: root_polynomial(dtype) for dtype in (torch.float32, torch.float64)}
+        return lambda x, step: shrink_by_polynomial(x, self.a, step, coefficients[x.dtype])

@@ -11,7 +11,7 @@ from abscise._schedules import check_strength
 from abscise.sparsify._attach import Worker
 from abscise.sparsify._budget import Budget
 from abscise.sparsify._layers import Layer, Rates, Taken
-from abscise.sparsify._metric import rate_of
+from abscise.sparsify._metric import Metric, rate_of
 from abscise.sparsify._state import State, read_state
 
 
@@ -60,6 +60,24 @@ class ProximalWorker(Worker):
         if self._budget is None:
             return strength
         return strength * self._state.control.factor
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """Parameter name -> the metric in which its map is taken: plain or adaptive, never auto."""
+        return {
+            piece.name: Metric.ADAPTIVE if layer.adaptive else Metric.PLAIN
+            for layer in self.layers
+            for piece in layer.bunch.slices
+        }
+
+    @override
+    def __repr__(self) -> str:
+        penalties = dict.fromkeys(str(layer.penalty) for layer in self.layers)
+        return (
+            f"{type(self).__name__}({', '.join(penalties)}; "
+            f"metric {' and '.join(sorted(set(self.metrics.values())))}; "
+            f"{sum(layer.bunch.groups for layer in self.layers)} groups; step {self.step})"
+        )
 
     @property
     def sparsity(self) -> float:
