@@ -11,7 +11,6 @@ from support.sparsifying import small_network, state_of, train
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_compiled_map_is_the_map() -> None:
     results = []
     for compiled in (False, True):
@@ -26,7 +25,6 @@ def test_a_compiled_map_is_the_map() -> None:
     assert zero[0] == zero[1] > 100
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, at its first compilation
 def test_where_nothing_can_be_compiled_it_is_refused() -> None:
     model = small_network()
     optimizer = SGD(model.parameters(), 0.1)

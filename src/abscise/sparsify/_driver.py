@@ -4,12 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import override
 
 from abscise._schedules import check_strength
+from abscise.penalties import Kind
 from abscise.sparsify._attach import Worker
-from abscise.sparsify._budget import Budget
+from abscise.sparsify._budget import START, Budget, Control
 from abscise.sparsify._layers import Layer, Rates, Taken
 from abscise.sparsify._metric import Metric, rate_of
 from abscise.sparsify._state import State, read_state
@@ -38,7 +40,8 @@ class ProximalWorker(Worker):
         self._budget = budget
         self._regrow = regrow
         self._heal_at = heal_at
-        self._state = State()
+        self._whole = all(layer.penalty.kind is Kind.RADIAL for layer in self.layers)
+        self._state = State(control=Control(level=START))
         _ = self._taken(optimizer)
 
     @property
@@ -131,7 +134,21 @@ class ProximalWorker(Worker):
 
     def _steer(self, budget: Budget) -> None:
         state = self._state
-        state.control = budget.steered(state.control, state.step, self.sparsity)
+        if not self._whole:
+            state.control = budget.steered(state.control, state.step, self.sparsity)
+            return
+        before, state.norms = state.norms, self._norms()
+        zeros, count = int((state.norms == 0).sum()), budget.count(len(state.norms))
+        if zeros >= count:
+            self.heal()
+        elif len(before):
+            wait = float(_waits(before, state.norms).kthvalue(count).values) * budget.every
+            share = zeros / len(state.norms)
+            state.control = budget.steered_by_wait(state.control, state.step, share, wait)
+
+    def _norms(self) -> Tensor:
+        """Of all groups of all layers, on the CPU."""
+        return torch.cat([layer.bunch.norms().double().cpu() for layer in self.layers])
 
     def _freeze(self) -> None:
         for layer in self.layers:
@@ -153,4 +170,12 @@ class ProximalWorker(Worker):
     @override
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         shapes = {name: mask for layer in self.layers for name, mask in layer.mask_shapes().items()}
-        self._state = read_state(state, shapes)
+        groups = sum(layer.bunch.groups for layer in self.layers)
+        self._state = read_state(state, shapes, groups)
+
+
+def _waits(before: Tensor, norms: Tensor) -> Tensor:
+    """After how many looks each group is 0 if its norm goes on falling; infinite if it rises."""
+    fallen = before - norms
+    waits = torch.where(fallen > 0, norms / fallen, torch.inf)
+    return torch.where(norms == 0, 0.0, waits)
