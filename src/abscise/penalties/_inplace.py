@@ -1,5 +1,6 @@
 """Elementwise and Radial: penalties with a map in place, which needs no copy of the weights."""
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import ClassVar
@@ -83,9 +84,12 @@ class Elementwise(InPlace):
         map_ = self._compilable()
 
         def kernel(part: Tensor, step: Tensor) -> None:
-            _ = part.copy_(map_(widened(part), step).to(part.dtype) + 0.0)
+            x = widened(part)
+            _ = part.copy_(map_(x, step.to(x.dtype)).to(part.dtype) + 0.0)
 
-        fast = torch.compile(kernel, dynamic=True)
+        with warnings.catch_warnings():  # torch's own, while it imports its compiler
+            warnings.simplefilter("ignore", DeprecationWarning)
+            fast = torch.compile(kernel, dynamic=True)
 
         def prox_(weights: Tensor, step: float) -> Tensor:
             self._check(weights)

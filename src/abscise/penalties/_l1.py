@@ -31,8 +31,11 @@ class L1(Elementwise):
             InPlace._map_(self, part, step)
             return
         # What is taken away is the weight itself up to the step: two passes, and never -0.0.
-        bound = step.to(part.dtype) if step.shape else float(step)
-        _ = part.sub_(part.clamp(-bound, bound))
+        if step.shape:
+            bounds = step.to(part.dtype)
+            _ = part.sub_(part.clamp(-bounds, bounds))
+        else:
+            _ = part.sub_(part.clamp(-float(step), float(step)))
 
     @override
     def _prox(self, x: Tensor, step: Tensor) -> Tensor:

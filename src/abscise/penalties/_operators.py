@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-
 _SMALL = 1e-12  # its square, and that of its inverse, are far inside of float32
 
 
@@ -50,25 +49,3 @@ def transformed_l1(x: Tensor, a: float) -> Tensor:
     """(a + 1) |x| / (a + |x|) of every element."""
     magnitude = x.abs()
     return (a + 1) * (magnitude / (a + magnitude))
-
-
-def shrink_transformed_l1(x: Tensor, a: float, step: Tensor) -> Tensor:
-    """Of every element, the y of least (y - x)^2 / 2 + step * transformed_l1(y).
-
-    The root of a cubic by asin of a small argument: acos of one near 1 loses the shrinkage. No
-    power is formed that could overflow.
-    """
-    magnitude = x.abs()
-    shifted = magnitude + a
-    cubic = 6.75 * step * ((a + 1) / shifted) * (a / shifted) / shifted
-    sine = cubic.clamp_(max=1.0).sqrt_().asin_().div_(3).sin_()
-    shrunk = magnitude - shifted * sine.square_().mul_(4 / 3)
-    y = torch.copysign(shrunk.clamp_(min=0), x)
-    return y.masked_fill_(magnitude <= transformed_l1_threshold(a, step), 0.0)
-
-
-def transformed_l1_threshold(a: float, step: Tensor) -> Tensor:
-    """The largest |x| that `shrink_transformed_l1` maps to 0."""
-    continuous = a / 2 * (a / (a + 1))
-    jumping = math.sqrt(2 * (a + 1)) * step.sqrt() - a / 2
-    return torch.where(step <= continuous, step * ((a + 1) / a), jumping)

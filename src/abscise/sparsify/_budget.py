@@ -51,7 +51,9 @@ class Budget:
         """How many of the groups are to be 0; at least one stays."""
         return min(max(1, round(self.target * groups)), max(1, groups - 1))
 
-    def steered_by_wait(self, control: "Control", step: int, share: float, wait: float) -> "Control":
+    def steered_by_wait(
+        self, control: "Control", step: int, share: float, wait: float
+    ) -> "Control":
         """The control after a look at `step`, for whole groups, which die and do not come back.
 
         Of groups the share says too late that the strength is too large: those that are alike all
