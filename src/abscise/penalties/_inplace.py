@@ -2,7 +2,7 @@
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar
 
 import torch
@@ -17,8 +17,8 @@ BLOCK = 1 << 20
 """Elements of one block."""
 CACHED = 1 << 17
 """Of one block on a CPU: with its temporary tensors it stays in the caches."""
-Map = Callable[[Tensor, Tensor], Tensor]
-"""Weights and the step, which is one element or one for each weight, to new weights."""
+Map = Callable[[Tensor, int, Sequence[Tensor]], Tensor]
+"""Weights, the kind of map and the scalars that `_numbers` gave, to new weights."""
 
 
 class InPlace(Penalty):
@@ -83,9 +83,8 @@ class Elementwise(InPlace):
         """
         map_ = self._compilable()
 
-        def kernel(part: Tensor, step: Tensor) -> None:
-            x = widened(part)
-            _ = part.copy_(map_(x, step.to(x.dtype)).to(part.dtype) + 0.0)
+        def kernel(part: Tensor, kind: int, numbers: Sequence[Tensor]) -> None:
+            _ = part.copy_(map_(widened(part), kind, numbers).to(part.dtype) + 0.0)
 
         with warnings.catch_warnings():  # torch's own, while it imports its compiler
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -93,17 +92,24 @@ class Elementwise(InPlace):
 
         def prox_(weights: Tensor, step: float) -> Tensor:
             self._check(weights)
-            number = self._read_step(weights, step).view(1)
-            if float(number) > 0 and weights.numel():
+            number = float(self._read_step(weights, step))
+            if number > 0 and weights.numel():
+                kind, numbers = self._numbers(number, widened(weights[:0]).dtype)
+                scalars = [torch.tensor(one, dtype=torch.float64) for one in numbers]
                 with torch.no_grad():
-                    fast(weights.view(-1) if weights.is_contiguous() else weights, number)
+                    fast(weights.view(-1) if weights.is_contiguous() else weights, kind, scalars)
             return weights
 
         return prox_
 
+    def _numbers(self, step: float, dtype: torch.dtype) -> tuple[int, tuple[float, ...]]:
+        """For `compiled`: the kind of map, compiled one by one, and what it knows of the step."""
+        del dtype
+        return 0, (step,)
+
     def _compilable(self) -> Map:
         """`_prox` in a form that torch compiles well."""
-        return self._prox
+        return lambda x, _kind, numbers: self._prox(x, numbers[0].to(x.dtype).view(1))
 
 
 class Radial(InPlace):

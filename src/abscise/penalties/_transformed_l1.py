@@ -1,5 +1,6 @@
 """TransformedL1: between l0 and l1, with an exact map in closed form."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,6 +10,7 @@ from typing_extensions import override
 
 from abscise.penalties._checks import check_shape_parameter
 from abscise.penalties._cubic import (
+    numbers_of,
     root_polynomial,
     shrink_by_polynomial,
     shrink_transformed_l1,
@@ -48,6 +50,16 @@ class TransformedL1(Elementwise):
         return shrink_transformed_l1(x, self.a, step)
 
     @override
+    def _numbers(self, step: float, dtype: torch.dtype) -> tuple[int, tuple[float, ...]]:
+        terms, scale, jump = numbers_of(self.a, step, dtype)
+        return terms, (scale, jump)
+
+    @override
     def _compilable(self) -> Map:
-        coefficients = {dtype: root_polynomial(dtype) for dtype in (torch.float32, torch.float64)}
-        return lambda x, step: shrink_by_polynomial(x, self.a, step, coefficients[x.dtype])
+        roots = {dtype: root_polynomial(dtype) for dtype in (torch.float32, torch.float64)}
+
+        def map_(x: Tensor, terms: int, numbers: Sequence[Tensor]) -> Tensor:
+            scale, jump = numbers
+            return shrink_by_polynomial(x, self.a, terms, scale, jump, roots[x.dtype])
+
+        return map_
