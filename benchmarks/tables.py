@@ -1,4 +1,4 @@
-"""Write the tables of README.md and docs/ from results/: every figure there comes from a recorded run.
+"""Write the tables of README.md and docs/ from results/: every figure is from a recorded run.
 
 python benchmarks/tables.py          # rewrite the blocks between <!-- name --> and <!-- end -->
 python benchmarks/tables.py --check  # only say whether they are up to date
