@@ -33,6 +33,7 @@ RATE = 1e-3
 STRENGTH = 1e-4  # of a training; in so few rounds the weights keep their size
 METRIC_STRENGTH = 1e-6  # the same where Adam's divisors make the steps larger
 BACKWARDS = 3
+FLOORS = 3  # before each part: the first finds the caches as the last part left them
 Work = Callable[[], object]
 
 
@@ -209,7 +210,8 @@ def rounds(network: str, kind: str, device: torch.device, repeats: int) -> Round
     floors: dict[str, list[float]] = {name: [] for name in works}
     for count in range(repeats + 1):
         for name, work in works.items():
-            least, taken = timed(below, device), timed(work, device)
+            least = statistics.median(timed(below, device) for _ in range(FLOORS))
+            taken = timed(work, device)
             if count:  # the first round warms up
                 floors[name].append(least)
                 seconds[name].append(taken)
