@@ -1,4 +1,4 @@
-"""Write the tables of README.md from results/: every figure there comes from a recorded run.
+"""Write the tables of README.md and docs/ from results/: every figure is from a recorded run.
 
 python benchmarks/tables.py          # rewrite the blocks between <!-- name --> and <!-- end -->
 python benchmarks/tables.py --check  # only say whether they are up to date
@@ -15,33 +15,70 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
 README = ROOT / "README.md"
+SPARSIFY = ROOT / "docs" / "sparsify.md"
+OVERHEAD = "step-overhead-benchmark.jsonl"
 
 
 def main() -> int:
-    """Rewrite README.md, or check it; the exit code says whether it was up to date."""
+    """Rewrite the documents, or check them; the exit code says whether they were up to date."""
     parser = argparse.ArgumentParser(description=__doc__)
     _ = parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
-    before = README.read_text(encoding="utf-8")
-    after = before
-    for name, text in blocks().items():
+    stale = 0
+    for path, made in ((README, blocks()), (SPARSIFY, sparsify_blocks())):
+        before = path.read_text(encoding="utf-8")
+        after = filled(before, made)
+        stale += before != after
+        if not options.check:
+            _ = path.write_text(after, encoding="utf-8")
+    return int(options.check and stale > 0)
+
+
+def filled(text: str, made: Mapping[str, str]) -> str:
+    """The text with its blocks replaced."""
+    for name, block in made.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        before_block, _, rest = pattern.sub(r"\1\0\2", after).partition("\0")
-        after = f"{before_block}{text}\n{rest}" if rest else before_block
-    if not options.check:
-        _ = README.write_text(after, encoding="utf-8")
-        return 0
-    return int(before != after)
+        before_block, _, rest = pattern.sub(r"\1\0\2", text).partition("\0")
+        text = f"{before_block}{block}\n{rest}" if rest else before_block
+    return text
 
 
 def blocks() -> Mapping[str, str]:
-    """Block name -> its text."""
+    """Block name -> its text, of the README."""
     return {
         "digits": table(runs("digits-adam-l2.jsonl")),
         "mnist": table(runs("mnist-lenet300-adam-l2.jsonl")),
         "speed": speed(runs("compaction-benchmark.jsonl")),
         "demo": f"```\n{demo()}\n```",
     }
+
+
+def sparsify_blocks() -> Mapping[str, str]:
+    """The same of docs/sparsify.md; none before the benchmark has been recorded."""
+    if not (RESULTS / OVERHEAD).is_file():
+        return {}
+    return {"overhead": overhead(runs(OVERHEAD))}
+
+
+def overhead(recorded: list[dict[str, Any]]) -> str:
+    """A row for each sparsifier and peer, a column for each network trained by Adam."""
+    chosen = [run for run in recorded if run["optimizer"] == "adam"]
+    names = dict.fromkeys(name for run in chosen for name in run["ratios"])
+    rows = ["| after a step of Adam | " + " | ".join(run["network"] for run in chosen) + " |"]
+    rows.append("|---" * (len(chosen) + 1) + "|")
+    for name in names:
+        cells = [added(run["ratios"].get(name)) for run in chosen]
+        rows.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def added(ratios: Mapping[str, Any] | None) -> str:
+    """Floors with their spread, and the shares of a plain step and of a step with its gradient."""
+    if ratios is None:
+        return "-"
+    floors, whole = ratios["floor"], ratios["backward and step"]["median"]
+    spread = f"{floors['median']:.1f} ({floors['min']:.1f}-{floors['max']:.1f})"
+    return f"{spread}; {ratios['step']['median']:.0%}; {whole:.1%}"
 
 
 def runs(name: str) -> list[dict[str, Any]]:

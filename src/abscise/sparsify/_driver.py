@@ -4,14 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import override
 
 from abscise._schedules import check_strength
+from abscise.penalties import Kind
 from abscise.sparsify._attach import Worker
-from abscise.sparsify._budget import Budget
+from abscise.sparsify._budget import START, Budget, Control
 from abscise.sparsify._layers import Layer, Rates, Taken
-from abscise.sparsify._metric import rate_of
+from abscise.sparsify._metric import Metric, rate_of
 from abscise.sparsify._state import State, read_state
 
 
@@ -38,7 +40,8 @@ class ProximalWorker(Worker):
         self._budget = budget
         self._regrow = regrow
         self._heal_at = heal_at
-        self._state = State()
+        self._whole = all(layer.penalty.kind is Kind.RADIAL for layer in self.layers)
+        self._state = State(control=Control(level=START))
         _ = self._taken(optimizer)
 
     @property
@@ -60,6 +63,24 @@ class ProximalWorker(Worker):
         if self._budget is None:
             return strength
         return strength * self._state.control.factor
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """Parameter name -> the metric in which its map is taken: plain or adaptive, never auto."""
+        return {
+            piece.name: Metric.ADAPTIVE if layer.adaptive else Metric.PLAIN
+            for layer in self.layers
+            for piece in layer.bunch.slices
+        }
+
+    @override
+    def __repr__(self) -> str:
+        penalties = dict.fromkeys(str(layer.penalty) for layer in self.layers)
+        return (
+            f"{type(self).__name__}({', '.join(penalties)}; "
+            f"metric {' and '.join(sorted(set(self.metrics.values())))}; "
+            f"{sum(layer.bunch.groups for layer in self.layers)} groups; step {self.step})"
+        )
 
     @property
     def sparsity(self) -> float:
@@ -113,7 +134,21 @@ class ProximalWorker(Worker):
 
     def _steer(self, budget: Budget) -> None:
         state = self._state
-        state.control = budget.steered(state.control, state.step, self.sparsity)
+        if not self._whole:
+            state.control = budget.steered(state.control, state.step, self.sparsity)
+            return
+        before, state.norms = state.norms, self._norms()
+        zeros, count = int((state.norms == 0).sum()), budget.count(len(state.norms))
+        if zeros >= count:
+            self.heal()
+        elif len(before):
+            wait = float(_waits(before, state.norms).kthvalue(count).values) * budget.every
+            share = zeros / len(state.norms)
+            state.control = budget.steered_by_wait(state.control, state.step, share, wait)
+
+    def _norms(self) -> Tensor:
+        """Of all groups of all layers, on the CPU."""
+        return torch.cat([layer.bunch.norms().double().cpu() for layer in self.layers])
 
     def _freeze(self) -> None:
         for layer in self.layers:
@@ -135,4 +170,12 @@ class ProximalWorker(Worker):
     @override
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         shapes = {name: mask for layer in self.layers for name, mask in layer.mask_shapes().items()}
-        self._state = read_state(state, shapes)
+        groups = sum(layer.bunch.groups for layer in self.layers)
+        self._state = read_state(state, shapes, groups)
+
+
+def _waits(before: Tensor, norms: Tensor) -> Tensor:
+    """After how many looks each group is 0 if its norm goes on falling; infinite if it rises."""
+    fallen = before - norms
+    waits = torch.where(fallen > 0, norms / fallen, torch.inf)
+    return torch.where(norms == 0, 0.0, waits)

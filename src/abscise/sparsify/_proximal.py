@@ -52,9 +52,9 @@ class Proximal(Sparsifier[ProximalWorker]):
         heal_at: After this step nothing shrinks any more, what is 0 stays 0, and the rest trains
             on. `heal()` of the worker does the same at once.
         target_sparsity: The share that is to be 0, in (0, 1), of groups where the penalty shrinks
-            them as a whole, else of weights: the strength is steered so, from `strength` on. Whole
-            groups die in bursts and do not come back: let theirs start within a factor of ten or so
-            of the right one. Single weights forgive any start.
+            them as a whole, else of weights: the strength is steered so, from a hundredth of
+            `strength` on; that may be wrong by a factor of a hundred. Whole groups, once as many as
+            wanted are 0, are held, and nothing shrinks any more.
         target_by: The step at which that is to be reached; it is held from there on.
         compile: Let torch compile the plain map of an elementwise penalty; needs a C++ compiler on
             a CPU. Worth it for transformed l1 and others that compute much for each weight.

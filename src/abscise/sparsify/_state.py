@@ -10,7 +10,7 @@ from torch import Tensor
 
 from abscise.sparsify._budget import Control
 
-FORMAT = 1
+FORMAT = 2
 MaskShapes = Mapping[str, tuple[torch.Size, torch.device]]
 
 
@@ -23,12 +23,14 @@ class State:
         healing: Does nothing shrink any more?
         control: Of the budget's steering.
         masks: Parameter name -> what is held at 0.
+        norms: Of all groups at the last look of a budget of whole groups; empty before.
     """
 
     step: int = 0
     healing: bool = False
     control: Control = field(default_factory=Control)
     masks: dict[str, Tensor] = field(default_factory=dict)
+    norms: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.float64))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values and tensors, which are not copied."""
@@ -38,10 +40,11 @@ class State:
             "healing": self.healing,
             "control": asdict(self.control),
             "masks": dict(self.masks),
+            "norms": self.norms,
         }
 
 
-def read_state(value: object, shapes: MaskShapes) -> State:
+def read_state(value: object, shapes: MaskShapes, groups: int) -> State:
     """What `as_dict` gave; masks are copied to the device of their parameters.
 
     Raises:
@@ -61,7 +64,17 @@ def read_state(value: object, shapes: MaskShapes) -> State:
     if not isinstance(value["healing"], bool):
         _refuse("healing", "True or False", value["healing"])
     control = _control(value["control"])
-    return State(step, value["healing"], control, _masks(value["masks"], shapes))
+    masks = _masks(value["masks"], shapes)
+    return State(step, value["healing"], control, masks, _norms(value["norms"], groups))
+
+
+def _norms(value: object, groups: int) -> Tensor:
+    if not isinstance(value, Tensor) or value.dtype != torch.float64:
+        _refuse("norms", "a float64 tensor", value)
+    assert isinstance(value, Tensor)
+    if value.shape not in ((0,), (groups,)):
+        _refuse("norms", f"one number for each of {groups} groups, or empty", tuple(value.shape))
+    return value.to("cpu", copy=True)
 
 
 def _control(value: object) -> Control:
