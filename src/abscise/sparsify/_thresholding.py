@@ -45,7 +45,7 @@ class Thresholding(Sparsifier["ThresholdingWorker"]):
         target_error: What the kept state has at most, in the unit of your error.
         threshold: Weights of a smaller magnitude fall; or a `Bisection`, which looks for it.
         every: Steps between two fallings; None: in `after_epoch`. Not with a `Bisection`.
-        after: Steps before the first one.
+        after: Steps that pass before the first one.
         patience: See above.
         where: Name patterns of parameters or layers to act on; by default all that the optimizer
             trains, biases and norms too.
@@ -182,7 +182,7 @@ class ThresholdingWorker(Worker):
 
     @property
     def _begun(self) -> bool:
-        return self._state.step > self._options.after
+        return self._state.step >= self._options.after
 
     def _fixed(self, threshold: float, validate: Validate) -> Check:
         if self._begun and self._options.every is None:
