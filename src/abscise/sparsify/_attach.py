@@ -102,7 +102,13 @@ class Attachment(Generic[W_co]):
         Args:
             validate: Gives (loss, error) of the model as it is now; a sparsifier that needs no
                 validation does not call it.
+
+        Raises:
+            ValueError: It is detached, or `validate` gives what the sparsifier cannot use.
         """
+        if not self.attached:
+            message = f"{type(self.sparsifier).__name__} is detached and acts no more: attach it"
+            raise ValueError(message)
         return self.worker.after_epoch(validate)
 
     def finish(self) -> None:
