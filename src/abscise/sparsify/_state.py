@@ -8,7 +8,6 @@ from torch import Tensor
 
 from abscise.sparsify._budget import Control
 from abscise.sparsify._fields import (
-    FORMAT,
     read_count,
     read_keys,
     read_number,
@@ -16,6 +15,8 @@ from abscise.sparsify._fields import (
     refuse,
 )
 from abscise.sparsify._masks import MaskShapes, read_masks
+
+FORMAT = 1
 
 
 @dataclass(slots=True, eq=False)
@@ -51,7 +52,7 @@ def read_state(value: object, shapes: MaskShapes) -> State:
     Raises:
         ValueError: A key is missing, unknown or has an impossible value; the text names it.
     """
-    held = read_keys(value, tuple(State().as_dict()))
+    held = read_keys(value, tuple(State().as_dict()), FORMAT)
     return State(
         read_count("step", held["step"]),
         read_truth("healing", held["healing"]),
