@@ -1,7 +1,7 @@
 """attach: a sparsifier at work beside an optimizer, by torch's own step hooks."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -11,9 +11,15 @@ from torch.utils.hooks import RemovableHandle
 
 _ATTACHED = "_abscise_attached"
 
+Validate = Callable[[], tuple[float, float]]
+"""Gives (loss, error) of the model as it is now, on the validation set, in eval mode."""
+
 
 class Worker(ABC):
     """A sparsifier bound to one optimizer and one model: what happens around each step."""
+
+    takes_closure: bool = True
+    """Whether it works where `optimizer.step(closure)` computes the gradients within the step."""
 
     def before_step(self, optimizer: Optimizer) -> None:  # noqa: B027 - not all need it
         """Called before every `optimizer.step()`; by default nothing happens."""
@@ -21,6 +27,19 @@ class Worker(ABC):
     @abstractmethod
     def after_step(self, optimizer: Optimizer) -> None:
         """Called after every `optimizer.step()` that changed the weights."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it asks for the end of training."""
+        return False
+
+    def after_epoch(self, validate: Validate) -> bool:
+        """Called at the end of an epoch; whether to go on. By default nothing happens."""
+        del validate
+        return not self.stopped
+
+    def finish(self) -> None:  # noqa: B027 - not all need it
+        """Called after training; by default nothing happens."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -72,6 +91,30 @@ class Attachment(Generic[W_co]):
         """Whether it still acts."""
         return bool(self._handles)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it asks for the end of training, as `Thresholding` does."""
+        return self.worker.stopped
+
+    def after_epoch(self, validate: Validate) -> bool:
+        """Call it at the end of each epoch; whether to go on.
+
+        Args:
+            validate: Gives (loss, error) of the model as it is now; a sparsifier that needs no
+                validation does not call it.
+
+        Raises:
+            ValueError: It is detached, or `validate` gives what the sparsifier cannot use.
+        """
+        if not self.attached:
+            message = f"{type(self.sparsifier).__name__} is detached and acts no more: attach it"
+            raise ValueError(message)
+        return self.worker.after_epoch(validate)
+
+    def finish(self) -> None:
+        """Call it after training: what a sparsifier has kept becomes the model's state."""
+        self.worker.finish()
+
     def detach(self) -> None:
         """Act no more; the optimizer's hooks are as they were. A second call does nothing."""
         while self._handles:
@@ -105,9 +148,17 @@ class Attachment(Generic[W_co]):
     ) -> None:
         self.detach()
 
-    def _before(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+    def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        closure = kwargs.get("closure", next(iter(args[1:]), None))
+        if closure is not None and not self.worker.takes_closure:
+            message = (
+                f"{type(self.sparsifier).__name__} acts on gradients before the step, so a closure "
+                "that computes them within it is too late: call backward() before optimizer.step()"
+            )
+            raise ValueError(message)
+        if not self._armed:  # see _after
+            self.worker.before_step(optimizer)
         self._armed = True
-        self.worker.before_step(optimizer)
 
     def _after(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
         # An optimizer whose step calls that of its base class runs the hooks twice; act once.
