@@ -5,6 +5,7 @@ Steps count from 1. Where a schedule has a `strength`, that is the one it ends a
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Protocol, runtime_checkable
 
 
@@ -109,8 +110,13 @@ def check_strength(name: str, value: float, what: str = "strength") -> None:
     """Refuse a strength that is negative or not finite.
 
     Raises:
+        TypeError: It is no number.
         ValueError: The text names the thing, the rule and the value.
     """
+    given: object = value
+    if isinstance(given, bool) or not isinstance(given, Real):
+        message = f"{name}: {what} must be a number, got {value!r:.60}"
+        raise TypeError(message)
     if not 0 <= value < math.inf:
         message = f"{name}: {what} must be >= 0 and finite, got {value!r}"
         raise ValueError(message)

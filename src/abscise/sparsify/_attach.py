@@ -15,8 +15,14 @@ _ATTACHED = "_abscise_attached"
 class Worker(ABC):
     """A sparsifier bound to one optimizer and one model: what happens around each step."""
 
-    def before_step(self, optimizer: Optimizer) -> None:  # noqa: B027 - not all need it
-        """Called before every `optimizer.step()`; by default nothing happens."""
+    def before_step(self, optimizer: Optimizer, *, fresh: bool) -> None:  # noqa: B027
+        """Called before every `optimizer.step()`; by default nothing happens.
+
+        Args:
+            optimizer: That will step.
+            fresh: Are the gradients there that it will use? Not with a closure, nor where a
+                gradient scaler has still to judge them.
+        """
 
     @abstractmethod
     def after_step(self, optimizer: Optimizer) -> None:
@@ -105,9 +111,12 @@ class Attachment(Generic[W_co]):
     ) -> None:
         self.detach()
 
-    def _before(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+    def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         self._armed = True
-        self.worker.before_step(optimizer)
+        # Gradients that a closure will compute are not there yet; of those that overflowed while
+        # they were scaled, GradScaler knows.
+        fresh = _closure(args, kwargs) is None and getattr(optimizer, "found_inf", None) is None
+        self.worker.before_step(optimizer, fresh=fresh)
 
     def _after(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
         # An optimizer whose step calls that of its base class runs the hooks twice; act once.
@@ -118,6 +127,12 @@ class Attachment(Generic[W_co]):
         skipped = getattr(optimizer, "found_inf", None)
         if skipped is None or not bool(skipped):
             self.worker.after_step(optimizer)
+
+
+def _closure(args: Any, kwargs: Any) -> object:
+    """What `optimizer.step` was called with; torch hands the hook the optimizer, too."""
+    given = [one for one in args if not isinstance(one, Optimizer)]
+    return given[0] if given else kwargs.get("closure")
 
 
 def attach(

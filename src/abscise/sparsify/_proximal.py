@@ -18,6 +18,7 @@ from abscise.sparsify._layers import Layer
 from abscise.sparsify._metric import Metric, has_metric, known_plain
 from abscise.sparsify._slices import Bunch
 from abscise.sparsify._units import unit_bunches
+from abscise.sparsify._watch import Watch
 from abscise.sparsify._weights import check_dtype, check_patterns, matches, weights_of
 
 ByDepth = Callable[[int, int], Penalty]
@@ -56,6 +57,8 @@ class Proximal(Sparsifier[ProximalWorker]):
             groups die in bursts and do not come back: let theirs start within a factor of ten or so
             of the right one. Single weights forgive any start.
         target_by: The step at which that is to be reached; it is held from there on.
+        check_gradients: Look at every gradient before the step, and refuse NaN and infinity while
+            nothing is changed. Costs one pass over the gradients, and waits for the device.
         compile: Let torch compile the plain map of an elementwise penalty; needs a C++ compiler on
             a CPU. Worth it for transformed l1 and others that compute much for each weight.
 
@@ -77,6 +80,7 @@ class Proximal(Sparsifier[ProximalWorker]):
     heal_at: int | None = None
     target_sparsity: float | None = None
     target_by: int | None = None
+    check_gradients: bool = True
     compile: bool = False
 
     def __post_init__(self) -> None:
@@ -134,14 +138,18 @@ class Proximal(Sparsifier[ProximalWorker]):
         if self.compile:
             layers = _compiled(layers)
         strength = self.strength if callable(self.strength) else Constant(self.strength)
-        return ProximalWorker(
-            optimizer,
+        watch = Watch(bunches, self.check_gradients)
+        watch.begin(optimizer)
+        worker = ProximalWorker(
             layers,
             strength,
             self._budget,
             regrow=self.regrow,
             heal_at=self.heal_at,
+            watch=watch,
         )
+        worker.before_step(optimizer, fresh=False)  # refuses rates that no map fits
+        return worker
 
     def _bunches(self, optimizer: Optimizer, model: nn.Module) -> list[Bunch]:
         weights = weights_of(model, optimizer)

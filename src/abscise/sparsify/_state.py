@@ -10,7 +10,7 @@ from torch import Tensor
 
 from abscise.sparsify._budget import Control
 
-FORMAT = 1
+FORMAT = 2
 MaskShapes = Mapping[str, tuple[torch.Size, torch.device]]
 
 
@@ -30,10 +30,15 @@ class State:
     control: Control = field(default_factory=Control)
     masks: dict[str, Tensor] = field(default_factory=dict)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values and tensors, which are not copied."""
+    def as_dict(self, acts_on: list[str]) -> dict[str, Any]:
+        """Plain values and tensors, which are not copied.
+
+        Args:
+            acts_on: What the sparsifier is, in words, so that no other one takes up the state.
+        """
         return {
             "format": FORMAT,
+            "acts_on": acts_on,
             "step": self.step,
             "healing": self.healing,
             "control": asdict(self.control),
@@ -41,19 +46,30 @@ class State:
         }
 
 
-def read_state(value: object, shapes: MaskShapes) -> State:
+def read_state(value: object, shapes: MaskShapes, acts_on: list[str]) -> State:
     """What `as_dict` gave; masks are copied to the device of their parameters.
+
+    Args:
+        value: The state.
+        shapes: Of the masks.
+        acts_on: What the sparsifier is that it must belong to.
 
     Raises:
         ValueError: A key is missing, unknown or has an impossible value; the text names it.
     """
-    keys = tuple(State().as_dict())
+    keys = tuple(State().as_dict([]))
     if not isinstance(value, Mapping) or set(value) != set(keys):
         got = ", ".join(map(str, value)) if isinstance(value, Mapping) else type(value).__name__
         message = f"state_dict: the keys must be {', '.join(keys)}, got {got:.200}"
         raise ValueError(message)
     if value["format"] != FORMAT:
         message = f"state_dict: format must be {FORMAT}, got {value['format']!r:.60}"
+        raise ValueError(message)
+    if value["acts_on"] != acts_on:
+        message = (
+            "state_dict: it belongs to another sparsifier: resume with the penalty and groups of "
+            f"{_differing(value['acts_on'], acts_on):.200}"
+        )
         raise ValueError(message)
     step = value["step"]
     if not isinstance(step, int) or isinstance(step, bool) or step < 0:
@@ -62,6 +78,12 @@ def read_state(value: object, shapes: MaskShapes) -> State:
         _refuse("healing", "True or False", value["healing"])
     control = _control(value["control"])
     return State(step, value["healing"], control, _masks(value["masks"], shapes))
+
+
+def _differing(found: object, acts_on: list[str]) -> str:
+    """The first of `found` that is not in `acts_on`, or all there is to say."""
+    listed = found if isinstance(found, list) else [found]
+    return next((str(one) for one in listed if one not in acts_on), f"{len(listed)} layers")
 
 
 def _control(value: object) -> Control:
