@@ -113,13 +113,21 @@ def check_strength(name: str, value: float, what: str = "strength") -> None:
         TypeError: It is no number.
         ValueError: The text names the thing, the rule and the value.
     """
-    given: object = value
-    if isinstance(given, bool) or not isinstance(given, Real):
-        message = f"{name}: {what} must be a number, got {value!r:.60}"
-        raise TypeError(message)
+    check_number(name, value, what)
     if not 0 <= value < math.inf:
         message = f"{name}: {what} must be >= 0 and finite, got {value!r}"
         raise ValueError(message)
+
+
+def check_number(name: str, value: object, what: str) -> None:
+    """Refuse what is no real number; booleans are none.
+
+    Raises:
+        TypeError: The text names the thing and the value.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        message = f"{name}: {what} must be a number, got {value!r:.60}"
+        raise TypeError(message)
 
 
 def _check_span(name: str, steps: int, after: int) -> None:

@@ -3,6 +3,7 @@
 import copy
 import pickle
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -244,6 +245,66 @@ def test_a_copy_of_model_and_optimizer_trains_without_the_sparsifier(
     train(model, optimizer, 2)
     assert attachment.worker.step == 2
     assert not same(state_of(model), state_of(plain))
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"heal_at": 1.5}, "heal_at must be a whole number of steps, got 1.5"),
+        ({"heal_at": True}, "heal_at must be a whole number of steps, got True"),
+        ({"target_sparsity": 0.5, "target_by": 2.5}, "target_by must be a whole number of steps"),
+        ({"target_sparsity": "0.5", "target_by": 9}, "target_sparsity must be a number, got '0.5'"),
+    ],
+)
+def test_an_option_of_another_kind_is_refused(options: dict[str, Any], text: str) -> None:
+    with pytest.raises(TypeError, match=text):
+        _ = Proximal(L1(), 0.1, **options)
+
+
+def test_healing_from_step_0_shrinks_nothing_and_holds_the_zeros_there_are() -> None:
+    model, plain = small_network(), small_network()
+    for network in (model, plain):
+        with torch.no_grad():
+            _ = network.get_parameter("7.weight")[:3].zero_()
+    optimizer = SGD(model.parameters(), 0.1)
+    attachment = attach(Proximal(L1(), 0.5, heal_at=0), optimizer, model)
+    train(model, optimizer, 3)
+    assert attachment.worker.healing
+    assert not model.get_parameter("7.weight")[:3].any()
+    train(plain, SGD(plain.parameters(), 0.1), 3)
+    assert plain.get_parameter("7.weight")[:3].any()
+    assert int((model.get_parameter("0.weight") == 0).sum()) == 0
+
+
+def test_an_optimizer_without_a_learning_rate_is_refused() -> None:
+    class Rateless(Optimizer):
+        pass
+
+    model = small_network()
+    optimizer = Rateless(model.parameters(), {})
+    with pytest.raises(ValueError, match="Rateless has no learning rate"):
+        _ = attach(Proximal(L1(), 0.1), optimizer, model)
+
+
+def stepped(optimizer: Optimizer) -> None:
+    optimizer.step()
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, about what it does not trace
+def test_a_compiled_step_does_what_the_plain_one_does() -> None:
+    model, plain = small_network(), small_network()
+    optimizer, other = SGD(model.parameters(), 0.1), SGD(plain.parameters(), 0.1)
+    attachment = attach(Proximal(L1(), 0.3), optimizer, model)
+    _ = attach(Proximal(L1(), 0.3), other, plain)
+    compiled = torch.compile(partial(stepped, optimizer), backend="eager")
+    for network, step in ((model, compiled), (plain, other.step)):
+        for seed in range(2):
+            network.zero_grad()
+            inputs, labels = batch(seed)
+            cross_entropy(network(inputs), labels).backward()
+            _ = step()
+    assert attachment.worker.step == 2
+    assert same(state_of(model), state_of(plain))
 
 
 def test_detached_in_the_middle_nothing_is_held_any_more() -> None:

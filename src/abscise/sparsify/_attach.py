@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
+import torch
 from torch import nn
 from torch.optim import LBFGS, Optimizer
 from torch.utils.hooks import RemovableHandle
@@ -67,8 +68,9 @@ class Attachment(Generic[W_co]):
         self.worker = worker
         self._optimizer = optimizer
         self._handles: list[RemovableHandle] = [
-            optimizer.register_step_pre_hook(self._before),
-            optimizer.register_step_post_hook(self._after),
+            # Where the step is compiled, they are called between two graphs.
+            optimizer.register_step_pre_hook(torch.compiler.disable(self._before)),
+            optimizer.register_step_post_hook(torch.compiler.disable(self._after)),
         ]
         self._armed = False
         vars(optimizer).setdefault(_ATTACHED, []).append(self)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from abscise._schedules import Constant, check_strength
+from abscise._schedules import Constant, check_number, check_strength
 from abscise._units import UnitMap
 from abscise.penalties import Elementwise, Kind, Penalty
 from abscise.sparsify._attach import Sparsifier
@@ -95,6 +95,10 @@ class Proximal(Sparsifier[ProximalWorker]):
             known = ", ".join(Metric)
             message = f"Proximal: metric must be one of {known}, got {self.metric!r}"
             raise ValueError(message)
+        _check_integer("heal_at", self.heal_at)
+        _check_integer("target_by", self.target_by)
+        if self.target_sparsity is not None:
+            check_number("Proximal", self.target_sparsity, "target_sparsity")
         if self.heal_at is not None and self.heal_at < 0:
             message = f"Proximal: heal_at must be >= 0, got {self.heal_at!r}"
             raise ValueError(message)
@@ -149,6 +153,8 @@ class Proximal(Sparsifier[ProximalWorker]):
             watch=watch,
         )
         worker.before_step(optimizer, fresh=False)  # refuses rates that no map fits
+        if self.heal_at == 0:
+            worker.heal()
         return worker
 
     def _bunches(self, optimizer: Optimizer, model: nn.Module) -> list[Bunch]:
@@ -254,6 +260,12 @@ def _check_groups(value: object) -> None:
             "Proximal: groups must be a UnitMap, Rows(), Columns(), Filters(), Heads(n) or None, "
             f"got {value!r:.60}"
         )
+        raise TypeError(message)
+
+
+def _check_integer(field: str, value: object) -> None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        message = f"Proximal: {field} must be a whole number of steps, got {value!r:.60}"
         raise TypeError(message)
 
 

@@ -29,7 +29,17 @@ class Watch:
     _kinds: dict[int, tuple[torch.dtype, torch.device]] = field(default_factory=dict)
 
     def begin(self, optimizer: Optimizer) -> None:
-        """Remember what there is."""
+        """Remember what there is.
+
+        Raises:
+            ValueError: A group of the optimizer has no learning rate.
+        """
+        if any("lr" not in group for group in optimizer.param_groups):
+            message = (
+                f"{type(optimizer).__name__} has no learning rate ('lr' in its param groups), "
+                "which says how far a sparsifier goes: use SGD or Adam"
+            )
+            raise ValueError(message)
         self._held = _count(optimizer)
         self._kinds = {
             id(piece.parameter): (piece.parameter.dtype, piece.parameter.device)
