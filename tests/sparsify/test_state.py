@@ -83,8 +83,8 @@ def attached(kind: str = "healing", steps: int = 4) -> Attachment[ProximalWorker
 
 
 EDITED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
-    "missing": (lambda state: state.pop("step"), "the keys must be format, step, healing"),
-    "unknown": (lambda state: state.update(more=1), "got format, step, .*, more"),
+    "missing": (lambda state: state.pop("step"), "the keys must be format, acts_on, step, healing"),
+    "unknown": (lambda state: state.update(more=1), "got format, acts_on, .*, more"),
     "format": (lambda state: state.update(format=1), "format must be 2, got 1"),
     "step": (lambda state: state.update(step=-1), "step must be an integer >= 0, got -1"),
     "truth": (lambda state: state.update(step=True), "step must be an integer >= 0, got True"),

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
+import torch
 from torch import nn
 from torch.optim import LBFGS, Optimizer
 from torch.utils.hooks import RemovableHandle
@@ -21,8 +22,14 @@ class Worker(ABC):
     takes_closure: bool = True
     """Whether it works where `optimizer.step(closure)` computes the gradients within the step."""
 
-    def before_step(self, optimizer: Optimizer) -> None:  # noqa: B027 - not all need it
-        """Called before every `optimizer.step()`; by default nothing happens."""
+    def before_step(self, optimizer: Optimizer, *, fresh: bool) -> None:  # noqa: B027
+        """Called before every `optimizer.step()`; by default nothing happens.
+
+        Args:
+            optimizer: That will step.
+            fresh: Are the gradients there that it will use? Not with a closure, nor where a
+                gradient scaler has still to judge them.
+        """
 
     @abstractmethod
     def after_step(self, optimizer: Optimizer) -> None:
@@ -80,8 +87,9 @@ class Attachment(Generic[W_co]):
         self.worker = worker
         self._optimizer = optimizer
         self._handles: list[RemovableHandle] = [
-            optimizer.register_step_pre_hook(self._before),
-            optimizer.register_step_post_hook(self._after),
+            # Where the step is compiled, they are called between two graphs.
+            optimizer.register_step_pre_hook(torch.compiler.disable(self._before)),
+            optimizer.register_step_post_hook(torch.compiler.disable(self._after)),
         ]
         self._armed = False
         vars(optimizer).setdefault(_ATTACHED, []).append(self)
@@ -149,7 +157,7 @@ class Attachment(Generic[W_co]):
         self.detach()
 
     def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        closure = kwargs.get("closure", next(iter(args[1:]), None))
+        closure = _closure(args, kwargs)
         if closure is not None and not self.worker.takes_closure:
             message = (
                 f"{type(self.sparsifier).__name__} acts on gradients before the step, so a closure "
@@ -157,7 +165,10 @@ class Attachment(Generic[W_co]):
             )
             raise ValueError(message)
         if not self._armed:  # see _after
-            self.worker.before_step(optimizer)
+            # Gradients that a closure will compute are not there yet; of those that overflowed
+            # while they were scaled, GradScaler knows.
+            fresh = closure is None and getattr(optimizer, "found_inf", None) is None
+            self.worker.before_step(optimizer, fresh=fresh)
         self._armed = True
 
     def _after(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
@@ -169,6 +180,12 @@ class Attachment(Generic[W_co]):
         skipped = getattr(optimizer, "found_inf", None)
         if skipped is None or not bool(skipped):
             self.worker.after_step(optimizer)
+
+
+def _closure(args: Any, kwargs: Any) -> object:
+    """What `optimizer.step` was called with; torch hands the hook the optimizer, too."""
+    given = [one for one in args if not isinstance(one, Optimizer)]
+    return given[0] if given else kwargs.get("closure")
 
 
 def attach(

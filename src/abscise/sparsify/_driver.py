@@ -16,6 +16,7 @@ from abscise.sparsify._layers import Layer, Rates, Taken
 from abscise.sparsify._masks import hold_, join_
 from abscise.sparsify._metric import Metric, rate_of
 from abscise.sparsify._state import State, read_state
+from abscise.sparsify._watch import Watch
 
 
 class ProximalWorker(Worker):
@@ -23,19 +24,15 @@ class ProximalWorker(Worker):
 
     def __init__(
         self,
-        optimizer: Optimizer,
         layers: Sequence[Layer],
         schedule: Callable[[int], float],
         budget: Budget | None,
         *,
         regrow: bool,
         heal_at: int | None,
+        watch: Watch,
     ) -> None:
-        """Made by `Proximal.bind`; changes nothing.
-
-        Raises:
-            ValueError: Groups over several parameters cannot be shrunk at their learning rates.
-        """
+        """Made by `Proximal.bind`."""
         self.layers = tuple(layers)
         self._schedule = schedule
         self._budget = budget
@@ -43,7 +40,7 @@ class ProximalWorker(Worker):
         self._heal_at = heal_at
         self._whole = all(layer.penalty.kind is Kind.RADIAL for layer in self.layers)
         self._state = State(control=Control(level=START))
-        _ = self._taken(optimizer)
+        self._watch = watch
 
     @property
     def step(self) -> int:
@@ -97,6 +94,13 @@ class ProximalWorker(Worker):
         self._state.healing = True
 
     @override
+    def before_step(self, optimizer: Optimizer, *, fresh: bool) -> None:
+        self._watch.check(optimizer, fresh=fresh)
+        if not self._state.healing:  # what will be refused is, before the optimizer moves
+            _ = self.strength
+            _ = self._taken(optimizer)
+
+    @override
     def after_step(self, optimizer: Optimizer) -> None:
         with torch.no_grad():
             if not self._state.healing:
@@ -113,7 +117,7 @@ class ProximalWorker(Worker):
 
     def _shrink(self, optimizer: Optimizer) -> None:
         strength = self.strength
-        taken = self._taken(optimizer)  # refuses before anything is changed
+        taken = self._taken(optimizer)
         if strength == 0:
             self._hold()
             return
@@ -164,13 +168,17 @@ class ProximalWorker(Worker):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        return self._state.as_dict()
+        return self._state.as_dict(self._acts_on())
 
     @override
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         shapes = {name: mask for layer in self.layers for name, mask in layer.mask_shapes().items()}
         groups = sum(layer.bunch.groups for layer in self.layers)
-        self._state = read_state(state, shapes, groups)
+        self._state = read_state(state, shapes, self._acts_on(), groups)
+
+    def _acts_on(self) -> list[str]:
+        """Penalty and parameters of each layer: with others, a run is not the same."""
+        return [f"{layer.penalty!r} on {layer.bunch.names}" for layer in self.layers]
 
 
 def _waits(before: Tensor, norms: Tensor) -> Tensor:

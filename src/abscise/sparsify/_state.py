@@ -38,10 +38,15 @@ class State:
     masks: dict[str, Tensor] = field(default_factory=dict)
     norms: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.float64))
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values and tensors, which are not copied."""
+    def as_dict(self, acts_on: list[str]) -> dict[str, Any]:
+        """Plain values and tensors, which are not copied.
+
+        Args:
+            acts_on: What the sparsifier is, in words, so that no other one takes up the state.
+        """
         return {
             "format": FORMAT,
+            "acts_on": acts_on,
             "step": self.step,
             "healing": self.healing,
             "control": asdict(self.control),
@@ -50,13 +55,25 @@ class State:
         }
 
 
-def read_state(value: object, shapes: MaskShapes, groups: int) -> State:
+def read_state(value: object, shapes: MaskShapes, acts_on: list[str], groups: int) -> State:
     """What `as_dict` gave; masks are copied to the device of their parameters.
+
+    Args:
+        value: The state.
+        shapes: Of the masks.
+        acts_on: What the sparsifier is that it must belong to.
+        groups: How many it has.
 
     Raises:
         ValueError: A key is missing, unknown or has an impossible value; the text names it.
     """
-    held = read_keys(value, tuple(State().as_dict()), FORMAT)
+    held = read_keys(value, tuple(State().as_dict([])), FORMAT)
+    if held["acts_on"] != acts_on:
+        message = (
+            "state_dict: it belongs to another sparsifier: resume with the penalty and groups of "
+            f"{_differing(held['acts_on'], acts_on):.200}"
+        )
+        raise ValueError(message)
     return State(
         read_count("step", held["step"]),
         read_truth("healing", held["healing"]),
@@ -73,6 +90,12 @@ def _norms(value: object, groups: int) -> Tensor:
     if value.shape not in ((0,), (groups,)):
         refuse("norms", f"one number for each of {groups} groups, or empty", tuple(value.shape))
     return value.to("cpu", copy=True)
+
+
+def _differing(found: object, acts_on: list[str]) -> str:
+    """The first of `found` that is not in `acts_on`, or all there is to say."""
+    listed = found if isinstance(found, list) else [found]
+    return next((str(one) for one in listed if one not in acts_on), f"{len(listed)} layers")
 
 
 def _control(value: object) -> Control:
