@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,10 @@ from torch.optim import (
     RMSprop,
 )
 from typing_extensions import override
+
+import abscise
+from abscise.shrinking import ShrinkWorker
+from abscise.sparsify import Attachment
 
 Making = Callable[[Iterable[Tensor]], Optimizer]
 
@@ -162,3 +167,10 @@ def twin(model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
 def apart(one: Sequence[float], two: Sequence[float]) -> float:
     """The largest difference of two courses of losses."""
     return max(abs(a - b) for a, b in zip(one, two, strict=True))
+
+
+def shrinking(model: nn.Module, optimizer: Optimizer, **options: Any) -> Attachment[ShrinkWorker]:
+    """Attached, and looking after every step unless told otherwise."""
+    chosen = {"every": 1, "patience": 1, **options}
+    inputs = example(next(model.parameters()).dtype)
+    return abscise.attach(abscise.ShrinkWhileTraining(inputs, **chosen), optimizer, model)

@@ -20,7 +20,7 @@ What an attachment has done and remembers is in `Attachment.worker`, for `Proxim
 """
 
 from abscise._schedules import Constant, Cubic, PerDepth, Schedule, WarmUp
-from abscise.sparsify._attach import Attachment, Sparsifier, Worker, attach
+from abscise.sparsify._attach import Attachment, Sparsifier, Worker, attach, attachments_of
 from abscise.sparsify._driver import ProximalWorker
 from abscise.sparsify._groups import Columns, Filters, Groups, Heads, Rows
 from abscise.sparsify._metric import Metric
@@ -44,4 +44,5 @@ __all__ = [
     "WarmUp",
     "Worker",
     "attach",
+    "attachments_of",
 ]

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from typing_extensions import override
@@ -10,7 +12,7 @@ from typing_extensions import override
 from abscise._schedules import Constant, check_strength
 from abscise._units import UnitMap
 from abscise.penalties import Elementwise, Kind, Penalty
-from abscise.sparsify._attach import Sparsifier
+from abscise.sparsify._attach import Removed, Sparsifier
 from abscise.sparsify._budget import Budget
 from abscise.sparsify._driver import ProximalWorker
 from abscise.sparsify._groups import ELEMENTS, Groups, chosen_bunches
@@ -142,6 +144,27 @@ class Proximal(Sparsifier[ProximalWorker]):
             regrow=self.regrow,
             heal_at=self.heal_at,
         )
+
+    @override
+    def without(self, removed: Removed) -> Self:
+        if isinstance(self.groups, UnitMap):
+            return replace(self, groups=self.groups.without(removed))
+        return self
+
+    @override
+    def state_without(self, state: dict[str, Any], removed: Removed) -> dict[str, Any]:
+        masks = dict(state["masks"])
+        for (name, axis), gone in removed.items():
+            if name not in masks or masks[name].shape[axis : axis + 1] == (1,):
+                continue
+            if axis >= masks[name].ndim:
+                message = f"Proximal: what it holds at 0 of {name} cannot be cut; detach it first"
+                raise ValueError(message)
+            stays = torch.ones(masks[name].shape[axis], dtype=torch.bool)
+            stays[list(gone)] = False
+            kept = stays.nonzero().flatten().to(masks[name].device)
+            masks[name] = masks[name].index_select(axis, kept)
+        return {**state, "masks": masks}
 
     def _bunches(self, optimizer: Optimizer, model: nn.Module) -> list[Bunch]:
         weights = weights_of(model, optimizer)
