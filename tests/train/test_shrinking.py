@@ -15,6 +15,7 @@ from abscise.penalties import GroupLasso
 from abscise.shrinking import Shrink, ShrinkWorker
 from abscise.sparsify import Attachment, Proximal
 from abscise.train import (
+    Attach,
     Checkpoints,
     Data,
     Recipe,
