@@ -156,8 +156,8 @@ def main() -> None:
     """Parse the options, train, print and record."""
     parser = argparse.ArgumentParser(description=__doc__)
     _ = parser.add_argument("--recipe", default="digits-adam-l2")
-    _ = parser.add_argument("--epochs", type=int, default=80)
-    _ = parser.add_argument("--width", type=float, default=1.0, help="of the digits' network")
+    _ = parser.add_argument("--epochs", type=int, default=200)
+    _ = parser.add_argument("--width", type=float, default=0.5, help="of the digits' network")
     _ = parser.add_argument("--l2", type=float, default=5e-3)
     _ = parser.add_argument("--seed", type=int, default=0)
     _ = parser.add_argument("--device", default="cpu")

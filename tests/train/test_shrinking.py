@@ -55,11 +55,11 @@ def run(
             if shrink.step == stop_at:
                 raise StopError
 
-        options = abscise.ShrinkWhileTraining(inputs, every=5, patience=1, snap=1e-6, observer=stop)
+        options = abscise.ShrinkWhileTraining(inputs, every=10, patience=1, snap=1e-6, observer=stop)
         made.append(abscise.attach(options, optimizer, model))
         return made[0]
 
-    checkpoints = Checkpoints(folder, every=1, resume=resume)
+    checkpoints = Checkpoints(folder, every=4, resume=resume)
     parts: list[Attach] = [penalty, tracker, shrinking]
     return fit(recipe(), data=data, checkpoints=checkpoints, attachments=parts), made
 
@@ -72,7 +72,7 @@ def test_a_resumed_run_that_shrinks_equals_the_uninterrupted_one(tmp_path: Path)
     with pytest.raises(StopError):
         _ = run(data, tmp_path / "parts", stop_at=shrinks[1].step)
     resumed, (other,) = run(data, tmp_path / "parts", resume=True)
-    assert resumed.resumed_at == shrinks[1].step - 1
+    assert shrinks[0].step < resumed.resumed_at < shrinks[1].step
     assert str(resumed.model) == str(whole.model) != str(build_model(recipe()))
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name])
