@@ -55,7 +55,9 @@ def run(
             if shrink.step == stop_at:
                 raise StopError
 
-        options = abscise.ShrinkWhileTraining(inputs, every=10, patience=1, snap=1e-6, observer=stop)
+        options = abscise.ShrinkWhileTraining(
+            inputs, every=10, patience=1, snap=1e-6, observer=stop
+        )
         made.append(abscise.attach(options, optimizer, model))
         return made[0]
 
