@@ -112,6 +112,20 @@ def test_the_given_optimizer_and_its_state_stay_as_they_were() -> None:
         assert all(torch.equal(value, after["state"][place][key]) for key, value in held.items())
 
 
+def test_states_lie_in_memory_as_their_parameters_do() -> None:
+    model = CASES["conv-bn"].build().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = OPTIMIZERS["fused"](model.parameters())
+    _ = train(model, optimizer, 3)
+    small, own = compacted(model, optimizer)
+    for parameter in small.parameters():
+        for key in ("exp_avg", "exp_avg_sq"):
+            assert own.state[parameter][key].stride() == parameter.stride()
+    weight = small.get_parameter("4.weight")
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert not weight.is_contiguous()
+    assert apart(train(small, own, 20, 3), train(model, optimizer, 20, 3)) < 1e-9
+
+
 def test_groups_keep_their_options_and_parameters_outside_the_model_stay() -> None:
     model = CASES["mlp"].build()
     temperature = nn.Parameter(torch.ones((), dtype=torch.float64))

@@ -38,8 +38,8 @@ class ShrinkWhileTraining(Sparsifier[ShrinkWorker]):
         patience: Looks in a row at which a unit must be at 0, or below `snap`.
         snap: Units of which no writing weight is larger are set to 0, momentum included, if that
             makes them dead for training. 0.0: only units that are exactly 0 and at rest.
-        at_least: Units that must have died before any are removed; capturing the model takes about
-            a second.
+        at_least: Units that must have died before any are removed: each removal captures the model
+            again, which takes as long as some training steps.
         keep: Name patterns of what must not be touched.
         ema: A running average of the weights that follows: a module, such as `AveragedModel`, or a
             dictionary of tensors by name.
