@@ -1,4 +1,4 @@
-"""Write the tables of README.md and docs/ from results/: every figure is from a recorded run.
+"""Write the tables of the pages from results/: every figure there comes from a recorded run.
 
 python benchmarks/tables.py          # rewrite the blocks between <!-- name --> and <!-- end -->
 python benchmarks/tables.py --check  # only say whether they are up to date
@@ -9,55 +9,60 @@ import json
 import re
 import sys
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
-README = ROOT / "README.md"
-SPARSIFY = ROOT / "docs" / "sparsify.md"
+PAGES = tuple(
+    ROOT / name
+    for name in ("README.md", "docs/shrinking.md", "docs/denormals.md", "docs/sparsify.md")
+)
 OVERHEAD = "step-overhead-benchmark.jsonl"
+SHRINKING = "shrinking-benchmark.jsonl"
 
 
 def main() -> int:
-    """Rewrite the documents, or check them; the exit code says whether they were up to date."""
+    """Rewrite the pages, or check them; the exit code says whether they were up to date."""
     parser = argparse.ArgumentParser(description=__doc__)
     _ = parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
-    stale = 0
-    for path, made in ((README, blocks()), (SPARSIFY, sparsify_blocks())):
-        before = path.read_text(encoding="utf-8")
-        after = filled(before, made)
-        stale += before != after
+    current = True
+    for page in PAGES:
+        before = page.read_text(encoding="utf-8")
+        after = with_blocks(before)
+        current = current and before == after
         if not options.check:
-            _ = path.write_text(after, encoding="utf-8")
-    return int(options.check and stale > 0)
+            _ = page.write_text(after, encoding="utf-8")
+    return int(options.check and not current)
 
 
-def filled(text: str, made: Mapping[str, str]) -> str:
-    """The text with its blocks replaced."""
-    for name, block in made.items():
+def with_blocks(page: str) -> str:
+    """The page with what stands between its marks written anew."""
+    for name, text in blocks().items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        before_block, _, rest = pattern.sub(r"\1\0\2", text).partition("\0")
-        text = f"{before_block}{block}\n{rest}" if rest else before_block
-    return text
+        before_block, _, rest = pattern.sub(r"\1\0\2", page).partition("\0")
+        page = f"{before_block}{text}\n{rest}" if rest else before_block
+    return page
 
 
 def blocks() -> Mapping[str, str]:
-    """Block name -> its text, of the README."""
-    return {
+    """Block name -> its text."""
+    found = {
         "digits": table(runs("digits-adam-l2.jsonl")),
         "mnist": table(runs("mnist-lenet300-adam-l2.jsonl")),
         "speed": speed(runs("compaction-benchmark.jsonl")),
         "demo": f"```\n{demo()}\n```",
+        "denormals": denormals(
+            [*runs("mnist-lenet300-adam-l2.jsonl"), *runs("digits-adam-l2.jsonl")]
+        ),
     }
-
-
-def sparsify_blocks() -> Mapping[str, str]:
-    """The same of docs/sparsify.md; none before the benchmark has been recorded."""
-    if not (RESULTS / OVERHEAD).is_file():
-        return {}
-    return {"overhead": overhead(runs(OVERHEAD))}
+    if (RESULTS / SHRINKING).exists():
+        found["shrinking"] = shrinking(runs(SHRINKING))
+    if (RESULTS / OVERHEAD).exists():
+        found["overhead"] = overhead(runs(OVERHEAD))
+    return found
 
 
 def overhead(recorded: list[dict[str, Any]]) -> str:
@@ -126,6 +131,73 @@ def speed(recorded: list[dict[str, Any]]) -> str:
         spread = f"{ratio['min']:.1f}-{ratio['max']:.1f}"
         rows.append(f"| {run['network']} | {holds} | {ratio['median']:.1f} ({spread}) |")
     return "\n".join(rows)
+
+
+def denormals(recorded: list[dict[str, Any]]) -> str:
+    """One row for each run that has subnormal weights."""
+    rows = head(
+        "run",
+        "seed",
+        "subnormal weights",
+        "slower by them",
+        "left after removal",
+        "faster then",
+        "than flushed before",
+    )
+    for run in recorded:
+        dense, small = run["notes"]["dense"], run["notes"]["compacted"]
+        if not dense["subnormal"]:
+            continue
+        before, flushed, after = (
+            dense["latency_s"], dense["latency_flushed_s"], small["latency_s"]
+        )  # fmt: skip
+        rows.append(
+            f"| {run['experiment']} | {run['seed']} | {dense['subnormal']:,} of "
+            f"{dense['parameters']:,} | {before / flushed:.2f}x | {small['subnormal']:,} "
+            f"| {before / after:.2f}x | {flushed / after:.2f}x |"
+        )
+    return "\n".join(rows)
+
+
+def shrinking(recorded: list[dict[str, Any]]) -> str:
+    """One row for each run, and how the time of an epoch fell."""
+    rows = head(
+        "run",
+        "units that went",
+        "parameters",
+        "whole training",
+        "last three epochs",
+        "test error, dense and shrinking",
+    )
+    courses = []
+    for run in recorded:
+        name, errors = (
+            f"{run['recipe']['name']}, seed {run['recipe']['seed']}",
+            run["error_percent"],
+        )
+        rows.append(
+            f"| {name} | {run['units_removed']} of {run['units']} "
+            f"({run['units_removed'] / run['units']:.0%}) "
+            f"| {run['parameters']:,} -> {run['parameters_left'][-1]:,} "
+            f"| {run['speedup']:.2f}x faster | {run['last_epochs_speedup']:.2f}x faster "
+            f"| {errors['dense']:.2f} %, {errors['shrinking']:.2f} % |"
+        )
+        courses.append(f"* {name}: {course(run)}")
+    told = "Seconds of an epoch, dense over shrinking, means over tenths of the training:"
+    return "\n".join([*rows, "", told, "", *courses])
+
+
+def head(*columns: str) -> list[str]:
+    """The first two lines of a table."""
+    return [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+
+
+def course(run: Mapping[str, Any]) -> str:
+    """Ten ratios of epoch times, in order."""
+    dense, small = run["dense_epoch_s"], run["shrinking_epoch_s"]
+    edges = [round(place * len(dense) / 10) for place in range(11)]
+    parts = [sum(dense[a:b]) / sum(small[a:b]) for a, b in pairwise(edges) if a < b]
+    return ", ".join(f"{part:.2f}" for part in parts)
 
 
 def demo() -> str:

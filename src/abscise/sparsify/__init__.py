@@ -24,7 +24,14 @@ What an attachment has done and remembers is in `Attachment.worker`, for `Proxim
 """
 
 from abscise._schedules import Constant, Cubic, PerDepth, Schedule, WarmUp
-from abscise.sparsify._attach import Attachment, Sparsifier, Validate, Worker, attach
+from abscise.sparsify._attach import (
+    Attachment,
+    Sparsifier,
+    Validate,
+    Worker,
+    attach,
+    attachments_of,
+)
 from abscise.sparsify._bisection import Bisection
 from abscise.sparsify._decay import DecayWorker, DecoupledDecay, Lobster
 from abscise.sparsify._driver import ProximalWorker
@@ -69,6 +76,7 @@ __all__ = [
     "WarmUp",
     "Worker",
     "attach",
+    "attachments_of",
     "strength_to_vanish",
     "typical_size",
 ]

@@ -1,16 +1,19 @@
 """attach: a sparsifier at work beside an optimizer, by torch's own step hooks."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 from torch import nn
 from torch.optim import LBFGS, Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from abscise._units import Axis
+
 _ATTACHED = "_abscise_attached"
+Removed = Mapping[Axis, Collection[int]]
 
 Validate = Callable[[], tuple[float, float]]
 """Gives (loss, error) of the model as it is now, on the validation set, in eval mode."""
@@ -21,6 +24,9 @@ class Worker(ABC):
 
     takes_closure: bool = True
     """Whether it works where `optimizer.step(closure)` computes the gradients within the step."""
+
+    reshapes: ClassVar[bool] = False
+    """Does it change the shapes of parameters? Then load its state before the model's."""
 
     def before_step(self, optimizer: Optimizer, *, fresh: bool) -> None:  # noqa: B027
         """Called before every `optimizer.step()`; by default nothing happens.
@@ -77,6 +83,28 @@ class Sparsifier(ABC, Generic[W_co]):
             ValueError: The options do not fit the model or the optimizer.
         """
 
+    def without(self, removed: Removed) -> Self:
+        """The same options for a model that has lost these indices of its parameters.
+
+        Raises:
+            ValueError: It has none.
+        """
+        del removed
+        message = (
+            f"{type(self).__name__} cannot follow units that are removed while training: detach it "
+            "first, or remove them after the training"
+        )
+        raise ValueError(message)
+
+    def state_without(self, state: dict[str, Any], removed: Removed) -> dict[str, Any]:
+        """The state of a worker, for the worker of `without`.
+
+        Raises:
+            ValueError: Something in it cannot be cut.
+        """
+        del removed
+        return state
+
 
 class Attachment(Generic[W_co]):
     """A sparsifier at work. As a context manager it detaches at the end, exceptions included."""
@@ -132,6 +160,31 @@ class Attachment(Generic[W_co]):
             vars(self._optimizer)[_ATTACHED] = others
         else:
             vars(self._optimizer).pop(_ATTACHED, None)
+
+    @property
+    def reshapes(self) -> bool:
+        """Does it change the shapes of parameters? Then load its state before the model's."""
+        return self.worker.reshapes
+
+    def follow(self, model: nn.Module, removed: Removed) -> Callable[[], None]:
+        """Go on with a model whose parameters have just lost these indices.
+
+        Returns:
+            What takes it back, should the removal fail after all.
+
+        Raises:
+            ValueError: It cannot; nothing is changed.
+        """
+        before = self.sparsifier, self.worker
+        sparsifier = self.sparsifier.without(removed)
+        worker = sparsifier.bind(self._optimizer, model)
+        worker.load_state_dict(sparsifier.state_without(self.worker.state_dict(), removed))
+        self.sparsifier, self.worker = sparsifier, worker
+
+        def take_back() -> None:
+            self.sparsifier, self.worker = before
+
+        return take_back
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs: plain values and tensors, no pickle; tensors are not copied."""
@@ -225,3 +278,8 @@ def attach(
         )
         raise ValueError(message)
     return Attachment(sparsifier, sparsifier.bind(optimizer, model), optimizer)
+
+
+def attachments_of(optimizer: Optimizer) -> list[Attachment[Any]]:
+    """What is attached to an optimizer, in the order in which it acts."""
+    return list(vars(optimizer).get(_ATTACHED, []))

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from typing_extensions import override
@@ -10,7 +12,7 @@ from typing_extensions import override
 from abscise._schedules import Constant, check_number, check_strength
 from abscise._units import UnitMap
 from abscise.penalties import Elementwise, Kind, Penalty
-from abscise.sparsify._attach import Sparsifier
+from abscise.sparsify._attach import Removed, Sparsifier
 from abscise.sparsify._budget import Budget
 from abscise.sparsify._choice import Choice, check_groups
 from abscise.sparsify._driver import ProximalWorker
@@ -18,6 +20,7 @@ from abscise.sparsify._groups import ELEMENTS, Groups
 from abscise.sparsify._layers import Layer
 from abscise.sparsify._metric import Metric, has_metric, known_plain
 from abscise.sparsify._slices import Bunch
+from abscise.sparsify._state import State
 from abscise.sparsify._watch import Watch
 from abscise.sparsify._weights import check_dtype
 
@@ -154,6 +157,27 @@ class Proximal(Sparsifier[ProximalWorker]):
         if self.heal_at == 0:
             worker.heal()
         return worker
+
+    @override
+    def without(self, removed: Removed) -> Self:
+        if isinstance(self.groups, UnitMap):
+            return replace(self, groups=self.groups.without(removed))
+        return self
+
+    @override
+    def state_without(self, state: dict[str, Any], removed: Removed) -> dict[str, Any]:
+        masks = dict(state["masks"])
+        for (name, axis), gone in removed.items():
+            if name not in masks or masks[name].shape[axis : axis + 1] == (1,):
+                continue
+            if axis >= masks[name].ndim:
+                message = f"Proximal: what it holds at 0 of {name} cannot be cut; detach it first"
+                raise ValueError(message)
+            stays = torch.ones(masks[name].shape[axis], dtype=torch.bool)
+            stays[list(gone)] = False
+            kept = stays.nonzero().flatten().to(masks[name].device)
+            masks[name] = masks[name].index_select(axis, kept)
+        return {**state, "masks": masks, "norms": State().norms}
 
     def _layer(self, optimizer: Optimizer, bunch: Bunch, depth: int, layers: int) -> Layer:
         penalty = self.penalty
