@@ -24,7 +24,11 @@ from abscise.sparsify._attach import Attachment, Sparsifier, Worker, attach
 from abscise.sparsify._driver import ProximalWorker
 from abscise.sparsify._groups import Columns, Filters, Groups, Heads, Rows
 from abscise.sparsify._metric import Metric
+from abscise.sparsify._outputs import Mean, Outputs
 from abscise.sparsify._proximal import Proximal
+from abscise.sparsify._sensitivity import Sensitivity
+from abscise.sparsify._sensitivity_worker import SensitivityWorker
+from abscise.sparsify._serene import SeReNe
 
 __all__ = [
     "Attachment",
@@ -34,12 +38,17 @@ __all__ = [
     "Filters",
     "Groups",
     "Heads",
+    "Mean",
     "Metric",
+    "Outputs",
     "PerDepth",
     "Proximal",
     "ProximalWorker",
     "Rows",
     "Schedule",
+    "SeReNe",
+    "Sensitivity",
+    "SensitivityWorker",
     "Sparsifier",
     "WarmUp",
     "Worker",
