@@ -22,8 +22,14 @@ Measured = dict[str, Tensor]
 class Measure(Protocol):
     """What a sensitivity is made of."""
 
-    def __call__(self, rerun: Rerun, chosen: Tensor, logits_of: LogitsOf) -> Measured:
-        """The mean over passes and examples; `chosen` is `(passes, examples)`."""
+    def __call__(
+        self, rerun: Rerun, chosen: Tensor, logits_of: LogitsOf, into: Measured
+    ) -> Measured:
+        """The mean over passes and examples; `chosen` is `(passes, examples)`.
+
+        It overwrites and returns `into`, what an earlier call returned, or new tensors if that is
+        empty: large ones that come and go cost more than what is done with them.
+        """
         ...
 
 
@@ -42,14 +48,20 @@ class ExampleMean:
         self._owners = [modules[path] for path in dict.fromkeys(p for of in held for p, _ in of)]
         self._known: dict[tuple[int, ...], Attribution] = {}
 
-    def __call__(self, rerun: Rerun, chosen: Tensor, logits_of: LogitsOf) -> Measured:
+    def __call__(
+        self, rerun: Rerun, chosen: Tensor, logits_of: LogitsOf, into: Measured
+    ) -> Measured:
         """See `Measure`."""
         logits, calls, source = self._attributed(rerun, logits_of)
-        sums = [_summing(group, calls, self._chunk_bytes) for group in source.groups]
+        total = into or _blank(self._parameters)
+        sums = [_summing(group, calls, self._chunk_bytes, total) for group in source.groups]
         edges = [edge for one in sums for call in one.calls for edge in call.edges]
         at = [edge.at for edge in edges]
         size = sum(edge.shape.numel() for edge in edges)
         single = list(source.single)
+        summed = {name for one in sums for name in one.group.names}
+        for name in total.keys() - summed:  # what the logits do not depend on
+            _ = total[name].zero_()
         for ahead in chunks(chosen, logits, size, self._chunk_bytes):
             found = iter(gradients(logits, at, ahead, batched=source.batched))
             for one in sums:
@@ -61,12 +73,9 @@ class ExampleMean:
             del found
         if len(single) > len(source.single):  # what was proved by zeros alone is not zero any more
             self._known.clear()
-        total = {name: torch.zeros_like(value) for name, value in self._parameters.items()}
         for one in sums:
-            total |= one.total()
-        total |= self._one_by_one(single, chosen, logits, batched=source.batched)
-        for value in total.values():
-            _ = value.div_(chosen.numel())
+            one.finish(chosen.numel())
+        self._one_by_one({name: total[name].zero_() for name in single}, chosen, logits, source)
         return total
 
     def _attributed(self, rerun: Rerun, logits_of: LogitsOf) -> tuple[Tensor, Calls, Attribution]:
@@ -90,26 +99,23 @@ class ExampleMean:
         return logits, calls, source
 
     def _one_by_one(
-        self, names: Sequence[str], chosen: Tensor, logits: Tensor, *, batched: bool
-    ) -> Measured:
-        """By a backward pass for each example, as many at a time as fit."""
-        if not names:
-            return {}
-        at = [self._parameters[name] for name in names]
-        total = {name: torch.zeros_like(self._parameters[name]) for name in names}
+        self, total: Measured, chosen: Tensor, logits: Tensor, source: Attribution
+    ) -> None:
+        """By a backward pass for each example, as many at a time as fit; added to `total`."""
+        if not total:
+            return
+        at = [self._parameters[name] for name in total]
         examples = torch.eye(chosen.shape[1], device=logits.device, dtype=logits.dtype)
         shape = (-1, *[1] * (logits.ndim - 1))
-        batched = batched and can_batch(logits, at)
+        batched = source.batched and can_batch(logits, at)
         size = 2 * logits.element_size() * (logits.numel() + sum(one.numel() for one in at))
         for ahead in chunks(chosen, logits, 0, 0):
             for some in examples.split(max(1, self._chunk_bytes // size)):
                 alone = ahead * some.view(len(some), *shape)
-                for name, each in zip(
-                    names, gradients(logits, at, alone, batched=batched), strict=True
-                ):
+                found = gradients(logits, at, alone, batched=batched)
+                for value, each in zip(total.values(), found, strict=True):
                     if each is not None:
-                        _ = total[name].add_(each.abs().sum(0))
-        return total
+                        _ = value.add_(each.abs().sum(0), alpha=1 / chosen.numel())
 
 
 class BatchMean:
@@ -120,12 +126,16 @@ class BatchMean:
         self._parameters = parameters
         self._chunk_bytes = chunk_bytes
 
-    def __call__(self, rerun: Rerun, chosen: Tensor, logits_of: LogitsOf) -> Measured:
+    def __call__(
+        self, rerun: Rerun, chosen: Tensor, logits_of: LogitsOf, into: Measured
+    ) -> Measured:
         """See `Measure`."""
         output, _ = rerun.run(())
         logits = logits_of(output)
         at = list(self._parameters.values())
-        total = {name: torch.zeros_like(value) for name, value in self._parameters.items()}
+        total = into or _blank(self._parameters)
+        for value in total.values():
+            _ = value.zero_()
         batched = len(chosen) > 1 and can_batch(logits, at)
         size = sum(one.numel() for one in at)
         for ahead in chunks(chosen, logits, size, self._chunk_bytes):
@@ -146,7 +156,9 @@ class UnitMean:
         self._layers = layers
         self._chunk_bytes = chunk_bytes
 
-    def __call__(self, rerun: Rerun, chosen: Tensor, logits_of: LogitsOf) -> Measured:
+    def __call__(
+        self, rerun: Rerun, chosen: Tensor, logits_of: LogitsOf, into: Measured
+    ) -> Measured:
         """See `Measure`."""
         output, calls = rerun.run([module for of in self._layers.values() for module in of])
         logits = logits_of(output)
@@ -156,7 +168,9 @@ class UnitMean:
         }
         edges = [call.edges[0] for of in there.values() for _, call in of]
         at = [edge.at for edge in edges]
-        total = {layer: _zeros(modules[0]) for layer, modules in self._layers.items()}
+        total = into or {layer: _zeros(modules[0]) for layer, modules in self._layers.items()}
+        for value in total.values():
+            _ = value.zero_()
         batched = len(chosen) > 1 and can_batch(logits, at)
         size = sum(edge.shape.numel() for edge in edges)
         for ahead in chunks(chosen, logits, size, self._chunk_bytes):
@@ -194,22 +208,33 @@ class _Outer:
     host: Host
     calls: tuple[Call, ...]
     factors: Tensor
-    ahead: Tensor
+    ahead: list[Tensor]
+    sums: Measured
 
     def add(self, deltas: Sequence[Deltas]) -> None:
         """The sum over passes of the absolute values."""
         delta = deltas[0][0]
-        if delta is not None:
-            _ = self.ahead.add_(delta.abs().sum(0).view(self.ahead.shape))
+        if delta is None:
+            return
+        size = delta.abs() if len(delta) == 1 else delta.abs().sum(0)
+        size = size.view(len(self.factors), -1)
+        self.ahead[:] = [self.ahead[0].add_(size) if self.ahead else size]
 
-    def total(self) -> Measured:
-        """Sums over examples and passes."""
-        examples, groups, _ = self.factors.shape
-        ahead = self.ahead.view(examples, groups, -1).permute(1, 2, 0)
-        weight = torch.bmm(ahead, self.factors.abs().transpose(0, 1))
-        found = {"weight": weight, "bias": self.ahead.sum(0)}
-        shapes = {leaf: getattr(self.host.module, leaf).shape for leaf in self.host.leaves.values()}
-        return {name: found[leaf].view(shapes[leaf]) for name, leaf in self.host.leaves.items()}
+    def finish(self, count: int) -> None:
+        """The mean over `count` examples and passes."""
+        if not self.ahead:  # it was called, and no gradient arrived
+            for value in self.sums.values():
+                _ = value.zero_()
+            return
+        examples, groups, inputs = self.factors.shape
+        mean = self.ahead[0].div_(count)
+        ahead = mean.view(examples, groups, -1).permute(1, 2, 0)
+        for name, leaf in self.host.leaves.items():
+            if leaf == "bias":
+                _ = torch.sum(mean, 0, out=self.sums[name])
+            else:
+                found = self.sums[name].view(groups, -1, inputs)
+                _ = torch.bmm(ahead, self.factors.abs().transpose(0, 1), out=found)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -244,22 +269,26 @@ class _Pieces:
             for row in range(0, examples, rows):
                 yield slice(start, start + some), slice(row, row + rows)
 
-    def total(self) -> Measured:
-        """Sums over examples and passes."""
-        return self.sums
+    def finish(self, count: int) -> None:
+        """The mean over `count` examples and passes."""
+        for value in self.sums.values():
+            _ = value.div_(count)
 
 
-def _summing(group: Group, calls: Calls, chunk_bytes: int) -> _Outer | _Pieces:
+def _blank(parameters: Mapping[str, Tensor]) -> Measured:
+    """Contiguous tensors, whatever the parameters are."""
+    return {name: one.new_zeros(one.shape) for name, one in parameters.items()}
+
+
+def _summing(group: Group, calls: Calls, chunk_bytes: int, total: Measured) -> _Outer | _Pieces:
     there = group.calls(calls)
     host, call = there[0]
+    sums = {name: total[name] for name in group.names}
     factors = outer_factors(host, call) if len(there) == 1 else None
     if factors is not None:
-        ahead = factors.new_zeros((len(factors), call.edges[0].shape[1]))
-        return _Outer(group, host, (call,), factors, ahead)
-    sums = {
-        name: torch.zeros_like(host.module.get_parameter(leaf))
-        for name, leaf in host.leaves.items()
-    }
+        return _Outer(group, host, (call,), factors, [], sums)
+    for value in sums.values():
+        _ = value.zero_()
     quick = all(rule_of(*one) is not None for one in there)
     small = quick and next(iter(sums.values())).device.type == "cpu"
     bound = min(chunk_bytes, CACHE_BYTES) if small else chunk_bytes

@@ -1,5 +1,6 @@
 """SensitivityWorker: measures what is observed, and shrinks after each step what matters little."""
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -53,6 +54,14 @@ class Shrunk:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Room:
+    """max(0, 1 - S), or max(0, 1 - S / max S) where S is rescaled, as `share / of`."""
+
+    share: Tensor
+    of: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Observing:
     """How a sparsifier looks at a batch; see the arguments of `Sensitivity`."""
 
@@ -90,7 +99,8 @@ class SensitivityWorker(Worker):
         self._watch = Watch(model, lambda: self.due)
         self._generator = Generator().manual_seed(observing.seed)
         self._state = State(generator=self._generator.get_state())
-        self._room: dict[str, Tensor] = {}
+        self._rooms: dict[str, Room] = {}
+        self._spare: dict[str, Tensor] = {}  # tensors of the measurement before the last
         self._warned = False
 
     @property
@@ -200,7 +210,7 @@ class SensitivityWorker(Worker):
             return self._logits_of(output, shape)
 
         with undisturbed(self._model, seen, count, rows) as rerun:
-            return self._measure(rerun, chosen, logits_of)
+            return self._measure(rerun, chosen, logits_of, self._spare)
 
     def _logits_of(self, output: Any, shape: torch.Size) -> Tensor:
         """The logits in what the model returned.
@@ -225,39 +235,40 @@ class SensitivityWorker(Worker):
             raise ValueError(message)
         return found
 
-    def _take(self, measured: Mapping[str, Tensor]) -> None:
+    def _take(self, measured: dict[str, Tensor]) -> None:
         """Average them with those before.
 
         Raises:
             ModelError: One is not finite; nothing is changed.
         """
-        greatest = torch.stack([value.max() for value in measured.values()])
-        if not bool(greatest.isfinite().all()):
-            bad = [key for key, one in zip(measured, greatest, strict=True) if not one.isfinite()]
-            message = (
-                f"observe: the sensitivity of {bad[0]} is not finite: look for NaN or infinity in "
-                "weights and inputs; nothing was changed"
-            )
-            raise ModelError(message)
         held = self._state.sensitivities
         if held and self._observing.average > 0:
             for key, value in measured.items():
-                _ = held[key].lerp_(value, 1 - self._observing.average)
-        else:
-            self._state.sensitivities = dict(measured)
-        self._room = self._rooms()
+                _ = value.lerp_(held[key], self._observing.average)
+        self._make_rooms(measured)
+        self._state.sensitivities, self._spare = measured, held
 
-    def _rooms(self) -> dict[str, Tensor]:
-        """max(0, 1 - S), or max(0, 1 - S / max S) layer by layer."""
-        found = {}
-        for key, value in self._state.sensitivities.items():
-            if self._observing.rescale:
-                greatest = value.max()
-                scaled = value / torch.where(greatest > 0, greatest, torch.ones_like(greatest))
-                found[key] = scaled.neg_().add_(1.0).clamp_(min=0.0)
-            else:
-                found[key] = value.neg().add_(1.0).clamp_(min=0.0)
-        return found
+    def _make_rooms(self, sensitivities: Mapping[str, Tensor]) -> None:
+        """How far each sensitivity leaves its weights free to shrink.
+
+        Raises:
+            ModelError: One is not finite; nothing is changed.
+        """
+        if not sensitivities:
+            self._rooms = {}
+            return
+        greatest = torch.stack([value.max() for value in sensitivities.values()]).tolist()
+        for key, most in zip(sensitivities, greatest, strict=True):
+            if not math.isfinite(most):
+                message = (
+                    f"observe: the sensitivity of {key} is not finite: look for NaN or infinity in "
+                    "weights and inputs; nothing was changed"
+                )
+                raise ModelError(message)
+        for (key, value), most in zip(sensitivities.items(), greatest, strict=True):
+            share = self._rooms[key].share if key in self._rooms else torch.empty_like(value)
+            of = _make_room_(share, value, most, rescale=self._observing.rescale)
+            self._rooms[key] = Room(share, of)
 
     @override
     def before_step(self, optimizer: Optimizer) -> None:
@@ -276,9 +287,11 @@ class SensitivityWorker(Worker):
             with torch.no_grad():
                 for one in self._shrunk:
                     if one.parameter.grad is not None:  # the others the optimizer left as they are
-                        weights = one.parameter.view(one.shape)
-                        room = self._room[one.key].view(one.along)
-                        _ = weights.addcmul_(weights, room, value=-strength)
+                        room = self._rooms[one.key]
+                        weights, share = one.parameter, room.share
+                        if one.shape != weights.shape or one.along != share.shape:
+                            weights, share = weights.view(one.shape), share.view(one.along)
+                        _ = weights.addcmul_(weights, share, value=-strength / room.of)
         self._state.step += 1
         self._state.observed = False
 
@@ -290,9 +303,22 @@ class SensitivityWorker(Worker):
     @override
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         likes = {one.key: one.parameter.new_empty(one.measured) for one in self._shrunk}
-        self._state = read_state(state, likes)
-        _ = self._generator.set_state(self._state.generator)
-        self._room = self._rooms()
+        read = read_state(state, likes)
+        self._make_rooms(read.sensitivities)
+        self._state, self._spare = read, {}
+        _ = self._generator.set_state(read.generator)
+
+
+def _make_room_(share: Tensor, value: Tensor, most: float, *, rescale: bool) -> float:
+    """Write what a sensitivity leaves into `share`, and return by what that is to be divided."""
+    if rescale and most < torch.finfo(value.dtype).tiny:  # nothing moves the outputs
+        _ = share.fill_(1.0)
+        return 1.0
+    of = most if rescale else 1.0
+    _ = torch.sub(value.new_tensor(of), value, out=share)
+    if most > of:
+        _ = share.clamp_(min=0.0)
+    return of
 
 
 def check_share(what: str, strength: float) -> None:
