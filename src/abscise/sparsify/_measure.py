@@ -10,26 +10,21 @@ from torch import Tensor, nn
 from abscise.sparsify._attribution import Attribution, Group, attribute, owners_of
 from abscise.sparsify._backward import can_batch, chunks, gradients
 from abscise.sparsify._gradients import Deltas, Host, example_gradients, outer_factors, rule_of
+from abscise.sparsify._parts import Part, Product, Whole
 from abscise.sparsify._rerun import Call, Calls, Rerun
 
 CACHE_BYTES = 1 << 20
 """On a CPU, gradients of single examples are summed up before they leave the cache."""
 
 LogitsOf = Callable[[Any], Tensor]
-Measured = dict[str, Tensor]
+Measured = dict[str, Part]
 
 
 class Measure(Protocol):
     """What a sensitivity is made of."""
 
-    def __call__(
-        self, rerun: Rerun, chosen: Tensor, logits_of: LogitsOf, into: Measured
-    ) -> Measured:
-        """The mean over passes and examples; `chosen` is `(passes, examples)`.
-
-        It overwrites and returns `into`, what an earlier call returned, or new tensors if that is
-        empty: large ones that come and go cost more than what is done with them.
-        """
+    def __call__(self, rerun: Rerun, chosen: Tensor, logits_of: LogitsOf) -> Measured:
+        """The mean over passes and examples; `chosen` is `(passes, examples)`."""
         ...
 
 
@@ -48,20 +43,14 @@ class ExampleMean:
         self._owners = [modules[path] for path in dict.fromkeys(p for of in held for p, _ in of)]
         self._known: dict[tuple[int, ...], Attribution] = {}
 
-    def __call__(
-        self, rerun: Rerun, chosen: Tensor, logits_of: LogitsOf, into: Measured
-    ) -> Measured:
+    def __call__(self, rerun: Rerun, chosen: Tensor, logits_of: LogitsOf) -> Measured:
         """See `Measure`."""
         logits, calls, source = self._attributed(rerun, logits_of)
-        total = into or _blank(self._parameters)
-        sums = [_summing(group, calls, self._chunk_bytes, total) for group in source.groups]
+        sums = [_summing(group, calls, self._chunk_bytes) for group in source.groups]
         edges = [edge for one in sums for call in one.calls for edge in call.edges]
         at = [edge.at for edge in edges]
         size = sum(edge.shape.numel() for edge in edges)
         single = list(source.single)
-        summed = {name for one in sums for name in one.group.names}
-        for name in total.keys() - summed:  # what the logits do not depend on
-            _ = total[name].zero_()
         for ahead in chunks(chosen, logits, size, self._chunk_bytes):
             found = iter(gradients(logits, at, ahead, batched=source.batched))
             for one in sums:
@@ -73,10 +62,14 @@ class ExampleMean:
             del found
         if len(single) > len(source.single):  # what was proved by zeros alone is not zero any more
             self._known.clear()
+        parts: Measured = {}
         for one in sums:
-            one.finish(chosen.numel())
-        self._one_by_one({name: total[name].zero_() for name in single}, chosen, logits, source)
-        return total
+            parts |= one.parts(chosen.numel())
+        parts |= self._one_by_one(single, chosen, logits, source)
+        return {  # what is not there, the logits do not depend on
+            name: parts[name] if name in parts else Whole(torch.zeros_like(value))
+            for name, value in self._parameters.items()
+        }
 
     def _attributed(self, rerun: Rerun, logits_of: LogitsOf) -> tuple[Tensor, Calls, Attribution]:
         """A run, and where gradients come from when modules are called as often as in it."""
@@ -99,12 +92,13 @@ class ExampleMean:
         return logits, calls, source
 
     def _one_by_one(
-        self, total: Measured, chosen: Tensor, logits: Tensor, source: Attribution
-    ) -> None:
-        """By a backward pass for each example, as many at a time as fit; added to `total`."""
-        if not total:
-            return
-        at = [self._parameters[name] for name in total]
+        self, names: Sequence[str], chosen: Tensor, logits: Tensor, source: Attribution
+    ) -> Measured:
+        """By a backward pass for each example, as many at a time as fit."""
+        if not names:
+            return {}
+        at = [self._parameters[name] for name in names]
+        total = {name: torch.zeros_like(self._parameters[name]) for name in names}
         examples = torch.eye(chosen.shape[1], device=logits.device, dtype=logits.dtype)
         shape = (-1, *[1] * (logits.ndim - 1))
         batched = source.batched and can_batch(logits, at)
@@ -116,6 +110,7 @@ class ExampleMean:
                 for value, each in zip(total.values(), found, strict=True):
                     if each is not None:
                         _ = value.add_(each.abs().sum(0), alpha=1 / chosen.numel())
+        return {name: Whole(value) for name, value in total.items()}
 
 
 class BatchMean:
@@ -126,16 +121,12 @@ class BatchMean:
         self._parameters = parameters
         self._chunk_bytes = chunk_bytes
 
-    def __call__(
-        self, rerun: Rerun, chosen: Tensor, logits_of: LogitsOf, into: Measured
-    ) -> Measured:
+    def __call__(self, rerun: Rerun, chosen: Tensor, logits_of: LogitsOf) -> Measured:
         """See `Measure`."""
         output, _ = rerun.run(())
         logits = logits_of(output)
         at = list(self._parameters.values())
-        total = into or _blank(self._parameters)
-        for value in total.values():
-            _ = value.zero_()
+        total = {name: torch.zeros_like(value) for name, value in self._parameters.items()}
         batched = len(chosen) > 1 and can_batch(logits, at)
         size = sum(one.numel() for one in at)
         for ahead in chunks(chosen, logits, size, self._chunk_bytes):
@@ -143,9 +134,7 @@ class BatchMean:
             for value, found in zip(total.values(), each, strict=True):
                 if found is not None:
                     _ = value.add_(found.abs().sum(0))
-        for value in total.values():
-            _ = value.div_(chosen.numel())
-        return total
+        return {name: Whole(value.div_(chosen.numel())) for name, value in total.items()}
 
 
 class UnitMean:
@@ -156,9 +145,7 @@ class UnitMean:
         self._layers = layers
         self._chunk_bytes = chunk_bytes
 
-    def __call__(
-        self, rerun: Rerun, chosen: Tensor, logits_of: LogitsOf, into: Measured
-    ) -> Measured:
+    def __call__(self, rerun: Rerun, chosen: Tensor, logits_of: LogitsOf) -> Measured:
         """See `Measure`."""
         output, calls = rerun.run([module for of in self._layers.values() for module in of])
         logits = logits_of(output)
@@ -168,9 +155,7 @@ class UnitMean:
         }
         edges = [call.edges[0] for of in there.values() for _, call in of]
         at = [edge.at for edge in edges]
-        total = into or {layer: _zeros(modules[0]) for layer, modules in self._layers.items()}
-        for value in total.values():
-            _ = value.zero_()
+        total = {layer: _zeros(modules[0]) for layer, modules in self._layers.items()}
         batched = len(chosen) > 1 and can_batch(logits, at)
         size = sum(edge.shape.numel() for edge in edges)
         for ahead in chunks(chosen, logits, size, self._chunk_bytes):
@@ -180,9 +165,7 @@ class UnitMean:
                     delta = next(found)
                     if delta is not None:
                         _ = total[layer].add_(_by_unit(module, delta), alpha=1 / len(of))
-        for value in total.values():
-            _ = value.div_(len(chosen))
-        return total
+        return {layer: Whole(value.div_(len(chosen))) for layer, value in total.items()}
 
 
 def _zeros(module: Any) -> Tensor:
@@ -209,7 +192,6 @@ class _Outer:
     calls: tuple[Call, ...]
     factors: Tensor
     ahead: list[Tensor]
-    sums: Measured
 
     def add(self, deltas: Sequence[Deltas]) -> None:
         """The sum over passes of the absolute values."""
@@ -220,21 +202,19 @@ class _Outer:
         size = size.view(len(self.factors), -1)
         self.ahead[:] = [self.ahead[0].add_(size) if self.ahead else size]
 
-    def finish(self, count: int) -> None:
+    def parts(self, count: int) -> Measured:
         """The mean over `count` examples and passes."""
         if not self.ahead:  # it was called, and no gradient arrived
-            for value in self.sums.values():
-                _ = value.zero_()
-            return
-        examples, groups, inputs = self.factors.shape
+            return {}
         mean = self.ahead[0].div_(count)
-        ahead = mean.view(examples, groups, -1).permute(1, 2, 0)
-        for name, leaf in self.host.leaves.items():
-            if leaf == "bias":
-                _ = torch.sum(mean, 0, out=self.sums[name])
-            else:
-                found = self.sums[name].view(groups, -1, inputs)
-                _ = torch.bmm(ahead, self.factors.abs().transpose(0, 1), out=found)
+        groups = self.factors.shape[1]
+        left = mean.view(len(mean), groups, -1).permute(1, 2, 0)
+        return {
+            name: Whole(mean.sum(0))
+            if leaf == "bias"
+            else Product(left, self.factors.abs().transpose(0, 1))
+            for name, leaf in self.host.leaves.items()
+        }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -245,7 +225,7 @@ class _Pieces:
     hosts: tuple[Host, ...]
     calls: tuple[Call, ...]
     chunk_bytes: int
-    sums: Measured
+    sums: dict[str, Tensor]
 
     def add(self, deltas: Sequence[Deltas]) -> None:
         """All examples and passes, piece by piece."""
@@ -253,7 +233,7 @@ class _Pieces:
         if first is None:
             return
         for passes, rows in self._spans(first.shape[0], first.shape[1]):
-            joined: Measured = {}
+            joined: dict[str, Tensor] = {}
             for host, call, of in zip(self.hosts, self.calls, deltas, strict=True):
                 some = [None if one is None else one[passes] for one in of]
                 for name, each in example_gradients(host, call, some, rows).items():
@@ -269,26 +249,21 @@ class _Pieces:
             for row in range(0, examples, rows):
                 yield slice(start, start + some), slice(row, row + rows)
 
-    def finish(self, count: int) -> None:
+    def parts(self, count: int) -> Measured:
         """The mean over `count` examples and passes."""
-        for value in self.sums.values():
-            _ = value.div_(count)
+        return {name: Whole(value.div_(count)) for name, value in self.sums.items()}
 
 
-def _blank(parameters: Mapping[str, Tensor]) -> Measured:
-    """Contiguous tensors, whatever the parameters are."""
-    return {name: one.new_zeros(one.shape) for name, one in parameters.items()}
-
-
-def _summing(group: Group, calls: Calls, chunk_bytes: int, total: Measured) -> _Outer | _Pieces:
+def _summing(group: Group, calls: Calls, chunk_bytes: int) -> _Outer | _Pieces:
     there = group.calls(calls)
     host, call = there[0]
-    sums = {name: total[name] for name in group.names}
     factors = outer_factors(host, call) if len(there) == 1 else None
     if factors is not None:
-        return _Outer(group, host, (call,), factors, [], sums)
-    for value in sums.values():
-        _ = value.zero_()
+        return _Outer(group, host, (call,), factors, [])
+    sums = {
+        name: torch.zeros_like(host.module.get_parameter(leaf))
+        for name, leaf in host.leaves.items()
+    }
     quick = all(rule_of(*one) is not None for one in there)
     small = quick and next(iter(sums.values())).device.type == "cpu"
     bound = min(chunk_bytes, CACHE_BYTES) if small else chunk_bytes

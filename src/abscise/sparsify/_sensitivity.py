@@ -111,6 +111,7 @@ class ByOutputs(Sparsifier[SensitivityWorker]):
             name: tensor
             for name, tensor in weights.once().items()
             if weights.trains(name)
+            and tensor.numel() > 0
             and matches(name, self.where)
             and not matches(name, self.exclude)
             and not is_direction(weights, name)

@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from abscise._errors import ModelError
 from abscise.sparsify._attach import Worker
-from abscise.sparsify._measure import Measure
+from abscise.sparsify._measure import Measure, Measured
 from abscise.sparsify._outputs import (
     Mean,
     Outputs,
@@ -47,6 +47,10 @@ class Shrunk:
     measured: tuple[int, ...]
     shape: tuple[int, ...]
     along: tuple[int, ...]
+
+    def like(self) -> Tensor:
+        """A tensor for its sensitivity."""
+        return self.parameter.new_zeros(self.measured)
 
     def spread(self, values: Tensor) -> Tensor:
         """A view of the sensitivity with the parameter's shape."""
@@ -100,7 +104,6 @@ class SensitivityWorker(Worker):
         self._generator = Generator().manual_seed(observing.seed)
         self._state = State(generator=self._generator.get_state())
         self._rooms: dict[str, Room] = {}
-        self._spare: dict[str, Tensor] = {}  # tensors of the measurement before the last
         self._warned = False
 
     @property
@@ -196,7 +199,7 @@ class SensitivityWorker(Worker):
             )
             warnings.warn(message, stacklevel=4)
 
-    def _measured(self, seen: Seen, logits: Tensor, target: Tensor | None) -> dict[str, Tensor]:
+    def _measured(self, seen: Seen, logits: Tensor, target: Tensor | None) -> Measured:
         how, count = self._observing, len(logits)
         rows = None
         if how.examples is not None and how.examples < count:
@@ -210,7 +213,7 @@ class SensitivityWorker(Worker):
             return self._logits_of(output, shape)
 
         with undisturbed(self._model, seen, count, rows) as rerun:
-            return self._measure(rerun, chosen, logits_of, self._spare)
+            return self._measure(rerun, chosen, logits_of)
 
     def _logits_of(self, output: Any, shape: torch.Size) -> Tensor:
         """The logits in what the model returned.
@@ -235,39 +238,41 @@ class SensitivityWorker(Worker):
             raise ValueError(message)
         return found
 
-    def _take(self, measured: dict[str, Tensor]) -> None:
+    def _take(self, measured: Measured) -> None:
         """Average them with those before.
 
         Raises:
             ModelError: One is not finite; nothing is changed.
         """
-        held = self._state.sensitivities
-        if held and self._observing.average > 0:
-            for key, value in measured.items():
-                _ = value.lerp_(held[key], self._observing.average)
-        self._make_rooms(measured)
-        self._state.sensitivities, self._spare = measured, held
-
-    def _make_rooms(self, sensitivities: Mapping[str, Tensor]) -> None:
-        """How far each sensitivity leaves its weights free to shrink.
-
-        Raises:
-            ModelError: One is not finite; nothing is changed.
-        """
-        if not sensitivities:
-            self._rooms = {}
-            return
-        greatest = torch.stack([value.max() for value in sensitivities.values()]).tolist()
-        for key, most in zip(sensitivities, greatest, strict=True):
-            if not math.isfinite(most):
+        bounds = torch.stack([part.most() for part in measured.values()]).tolist()
+        for key, bound in zip(measured, bounds, strict=True):
+            if not math.isfinite(bound):
                 message = (
                     f"observe: the sensitivity of {key} is not finite: look for NaN or infinity in "
                     "weights and inputs; nothing was changed"
                 )
                 raise ModelError(message)
-        for (key, value), most in zip(sensitivities.items(), greatest, strict=True):
-            share = self._rooms[key].share if key in self._rooms else torch.empty_like(value)
-            of = _make_room_(share, value, most, rescale=self._observing.rescale)
+        held, average = self._state.sensitivities, self._observing.average
+        if not held:
+            held.update({one.key: one.like() for one in self._shrunk})
+            average = 0.0
+        for key, part in measured.items():
+            part.blend_(held[key], average)
+        self._make_rooms()
+
+    def _make_rooms(self) -> None:
+        """How far each sensitivity leaves its weights free to shrink."""
+        held = self._state.sensitivities
+        shares = {key: room.share for key, room in self._rooms.items()}
+        self._rooms = {}
+        greatest = torch.stack([value.amax() for value in held.values()]).tolist() if held else []
+        for (key, value), most in zip(held.items(), greatest, strict=True):
+            share = shares[key] if key in shares else torch.empty_like(value)
+            moves = most >= torch.finfo(value.dtype).tiny  # if not, nothing moves the outputs
+            of = most if moves and self._observing.rescale else 1.0
+            _ = torch.sub(value.new_tensor(of), value, out=share)
+            if most > of:
+                _ = share.clamp_(min=0.0)
             self._rooms[key] = Room(share, of)
 
     @override
@@ -302,23 +307,11 @@ class SensitivityWorker(Worker):
 
     @override
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        likes = {one.key: one.parameter.new_empty(one.measured) for one in self._shrunk}
+        likes = {one.key: one.like() for one in self._shrunk}
         read = read_state(state, likes)
-        self._make_rooms(read.sensitivities)
-        self._state, self._spare = read, {}
+        self._state = read
+        self._make_rooms()
         _ = self._generator.set_state(read.generator)
-
-
-def _make_room_(share: Tensor, value: Tensor, most: float, *, rescale: bool) -> float:
-    """Write what a sensitivity leaves into `share`, and return by what that is to be divided."""
-    if rescale and most < torch.finfo(value.dtype).tiny:  # nothing moves the outputs
-        _ = share.fill_(1.0)
-        return 1.0
-    of = most if rescale else 1.0
-    _ = torch.sub(value.new_tensor(of), value, out=share)
-    if most > of:
-        _ = share.clamp_(min=0.0)
-    return of
 
 
 def check_share(what: str, strength: float) -> None:
