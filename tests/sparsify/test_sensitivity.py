@@ -124,11 +124,11 @@ def test_where_torch_cannot_batch_a_backward_pass_it_goes_one_by_one() -> None:
 
 
 @pytest.mark.parametrize("mean", Mean)
-@pytest.mark.parametrize("name", ["linear", "batch norm", "convolutions", "dense"])
+@pytest.mark.parametrize("name", ["linear", "dense"])
 def test_the_estimate_tends_to_the_exact_sensitivity(name: str, mean: str) -> None:
     case = CASES[name]
     model = case.model()
-    draws = 300
+    draws = 200
     with working(case, model, estimate=True, mean=mean, every=1) as (sparsifier, worker):
         total: dict[str, Tensor] = {}
         squares: dict[str, Tensor] = {}
@@ -187,22 +187,19 @@ def test_some_examples_stand_for_all_without_bias(name: str) -> None:
     assert near(mean, measured(case, model))  # type: ignore[arg-type]
 
 
-def test_the_same_masks_of_dropout_are_drawn_on_the_same_examples() -> None:
+def test_on_the_same_examples_dropout_has_the_same_masks() -> None:
     _ = torch.manual_seed(3)
     model = nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.5), nn.Linear(8, CLASSES)).double()
     with working(PLAIN, model) as (sparsifier, _):
         logits = logits_of(PLAIN, model)
         sparsifier.observe(logits)
-        found = sparsifier.sensitivities["2.weight"]
-    hidden = torch.autograd.grad(logits[:, 0].sum(), model[2].weight)[0][0]
-    read = PLAIN.inputs()[0][0]
-    assert torch.allclose((model[0](read).detach()).sum(0), hidden) is False  # some were dropped
-    each = [
-        torch.autograd.grad(logits[row, 0], model[2].weight, retain_graph=True)[0][0].abs()
-        for row in range(0)
-    ]
-    assert each == []
-    assert found.shape == (CLASSES, 8)
+        found = sparsifier.sensitivities["0.weight"]
+    for of, alike in ((logits, True), (logits_of(PLAIN, model), False)):
+        each = [
+            torch.autograd.grad(one, model[0].weight, retain_graph=True)[0].abs()
+            for one in of.flatten()
+        ]
+        assert torch.allclose(torch.stack(each).mean(0), found) == alike
 
 
 def test_a_dead_layer_that_comes_to_life_is_measured_aright() -> None:

@@ -116,7 +116,7 @@ class SensitivityWorker(Worker):
         """Of the next step.
 
         Raises:
-            ValueError: The schedule gives none in [0, 1].
+            ValueError: The schedule gives none in [0, 1).
         """
         strength = float(self._schedule(self._state.step + 1))
         check_share(f"{self._observing.who}: step {self._state.step + 1}", strength)
@@ -318,11 +318,11 @@ def check_share(what: str, strength: float) -> None:
     """Refuse a strength that is no share of a weight.
 
     Raises:
-        ValueError: It is not in [0, 1].
+        ValueError: It is not in [0, 1).
     """
-    if not 0 <= strength <= 1:
+    if not 0 <= strength < 1:
         message = (
-            f"{what}: strength must be in [0, 1], got {strength!r}: it is the share of a weight "
+            f"{what}: strength must be in [0, 1), got {strength!r}: it is the share of a weight "
             "that one step takes away, and is not multiplied by the learning rate"
         )
         raise ValueError(message)
