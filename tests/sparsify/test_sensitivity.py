@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD
+from typing_extensions import override
 
 from abscise import attach
 from abscise.sparsify import Mean, Outputs, Sensitivity, SensitivityWorker
@@ -101,16 +102,21 @@ def test_the_size_of_chunks_changes_nothing(name: str, mean: str) -> None:
 def test_where_torch_cannot_batch_a_backward_pass_it_goes_one_by_one() -> None:
     class Doubled(torch.autograd.Function):
         @staticmethod
-        def forward(ctx: Any, inputs: Tensor) -> Tensor:  # noqa: ARG004 - torch's signature
+        @override
+        def forward(ctx: Any, inputs: Tensor) -> Tensor:
             return 2 * inputs
 
         @staticmethod
-        def backward(ctx: Any, ahead: Tensor) -> Tensor:  # type: ignore[override] # noqa: ARG004
+        @override
+        def backward(ctx: Any, ahead: Tensor) -> Tensor:
             return torch.tensor((2 * ahead).tolist(), dtype=ahead.dtype)
 
     class Twofold(nn.Module):
-        def forward(self, inputs: Tensor) -> Tensor:  # type: ignore[explicit-override]
-            return Doubled.apply(inputs)  # type: ignore[no-any-return]
+        @override
+        def forward(self, inputs: Tensor) -> Tensor:
+            doubled: Any = Doubled
+            found: Tensor = doubled.apply(inputs)
+            return found
 
     model = PLAIN.model()
     assert isinstance(model, nn.Sequential)
@@ -196,14 +202,14 @@ def test_on_the_same_examples_dropout_has_the_same_masks() -> None:
         found = sparsifier.sensitivities["0.weight"]
     for of, alike in ((logits, True), (logits_of(PLAIN, model), False)):
         each = [
-            torch.autograd.grad(one, model[0].weight, retain_graph=True)[0].abs()
+            torch.autograd.grad(one, model.get_parameter("0.weight"), retain_graph=True)[0].abs()
             for one in of.flatten()
         ]
         assert torch.allclose(torch.stack(each).mean(0), found) == alike
 
 
 def test_a_dead_layer_that_comes_to_life_is_measured_aright() -> None:
-    """While all its gradients are 0, nothing proves where they come from; afterwards it is proved."""
+    """While all its gradients are 0, nothing proves where they come from."""
     model = CASES["examples second"].model()
     case = CASES["examples second"]
     after = model.get_submodule("after")
