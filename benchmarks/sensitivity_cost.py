@@ -70,11 +70,12 @@ NETWORKS = {
     "resnet18": Network(resnet18, (3, 32, 32), 128, 10, 1),
     "head1000": Network(head, (512,), 128, 1000, 1),
 }
-SAMPLED: dict[str, Any] = {"estimate": True, "examples": 16, "average": 0.9, "rescale": True}
+SAMPLED: dict[str, Any] = {"estimate": True, "examples": 16, "average": 0.9}
 WAYS: dict[str, dict[str, Any]] = {
     "estimate, 16 examples": SAMPLED,
     f"estimate, 16 examples, every {EVERY}": {**SAMPLED, "every": EVERY},
-    "estimate": {"estimate": True, "average": 0.9, "rescale": True},
+    "estimate, 16 examples, rescaled": {**SAMPLED, "rescale": True},
+    "estimate": {"estimate": True, "average": 0.9},
     "specific": {"outputs": Outputs.TARGET},
     "exact": {},
     "batch mean": {"mean": Mean.BATCH},

@@ -2,17 +2,21 @@
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.optim import SGD, Adam
+from torch.optim import SGD, Adam, Optimizer
 
 from abscise import attach
 from abscise._errors import ModelError
 from abscise.sparsify import Attachment, Sensitivity, SensitivityWorker, SeReNe, WarmUp
+from abscise.train import Checkpoints, fit
+from support.killing import RECIPE
+from support.killing import made as small_data
 from support.memory import Largest
 from support.sparsifying import batch, same, small_network, state_of
 
@@ -456,3 +460,39 @@ def test_what_outputs_and_examples_take_at_a_time_is_bounded_by_the_argument(mea
             seen[chunk_bytes] = 4 * largest.elements
     assert seen[1 << 16] <= 1 << 16
     assert 1 << 16 < seen[1 << 20] <= 1 << 20
+
+
+def test_a_run_of_the_reference_loop_observes_and_is_resumed_exactly(tmp_path: Path) -> None:
+    """The loop shows each batch by itself, and keeps what is remembered."""
+
+    def sensitive(model: nn.Module, optimizer: Optimizer) -> Attachment[SensitivityWorker]:
+        return attach(MAKING["some examples"](0.05), optimizer, model)
+
+    def stopped(model: nn.Module, optimizer: Optimizer) -> Attachment[SensitivityWorker]:
+        attachment = sensitive(model, optimizer)
+
+        def stop(*_: object) -> None:
+            if attachment.worker.step == 7:
+                raise KeyError
+
+        _ = optimizer.register_step_pre_hook(stop)
+        return attachment
+
+    whole = fit(RECIPE, data=small_data(), attachments=[sensitive])
+    plain = fit(RECIPE, data=small_data())
+    assert not same(state_of(whole.model), state_of(plain.model))
+    with pytest.raises(KeyError):
+        _ = fit(
+            RECIPE,
+            data=small_data(),
+            attachments=[stopped],
+            checkpoints=Checkpoints(tmp_path, every=1),
+        )
+    resumed = fit(
+        RECIPE,
+        data=small_data(),
+        attachments=[sensitive],
+        checkpoints=Checkpoints(tmp_path, every=1, resume=True),
+    )
+    assert resumed.resumed_at == 7
+    assert same(state_of(resumed.model), state_of(whole.model))

@@ -15,8 +15,12 @@ proximal map after each step; its groups are all that writes a unit (`UnitMap`),
 single parameters (`Rows`, `Columns`, `Filters`, `Heads`). Strengths may follow the step (`WarmUp`,
 `Cubic`, any function) and the depth (`PerDepth`), or be steered to a share of zeros.
 
+`Sensitivity` and `SeReNe` shrink weights and units that hardly move the outputs; the loop shows
+them each batch by `observe(logits, target)` before `backward()`.
+
 What an attachment has done and remembers is in `Attachment.worker`, for `Proximal` a
-`ProximalWorker`: `step`, `strength`, `sparsity`, `heal()`.
+`ProximalWorker`: `step`, `strength`, `sparsity`, `heal()`; for the others a `SensitivityWorker`:
+`step`, `strength`, `sensitivities`.
 """
 
 from abscise._schedules import Constant, Cubic, PerDepth, Schedule, WarmUp
