@@ -160,7 +160,7 @@ def rounds(
         for name, (work, weight) in works.items():
             if name in COSTLY and not 0 < count <= costly:
                 continue
-            if name in COSTLY and count == 1 and name in trainings:
+            if name in COSTLY and count == 1 and name in trainings and network.steps > 1:
                 _ = work()  # warms up: finds out where gradients come from
             taken = timed(work, device) * weight
             if count:  # the first round warms up
