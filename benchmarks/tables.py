@@ -17,9 +17,16 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
 PAGES = tuple(
     ROOT / name
-    for name in ("README.md", "docs/shrinking.md", "docs/denormals.md", "docs/sparsify.md")
+    for name in (
+        "README.md",
+        "docs/shrinking.md",
+        "docs/denormals.md",
+        "docs/sparsify.md",
+        "docs/sensitivity.md",
+    )
 )
 OVERHEAD = "step-overhead-benchmark.jsonl"
+COST = "sensitivity-cost-benchmark.jsonl"
 SHRINKING = "shrinking-benchmark.jsonl"
 
 
@@ -60,6 +67,8 @@ def blocks() -> Mapping[str, str]:
     }
     if (RESULTS / SHRINKING).exists():
         found["shrinking"] = shrinking(runs(SHRINKING))
+    if (RESULTS / COST).exists():
+        found["sensitivity"] = sensitivity(runs(COST))
     if (RESULTS / OVERHEAD).exists():
         found["overhead"] = overhead(runs(OVERHEAD))
     return found
@@ -87,7 +96,9 @@ def added(ratios: Mapping[str, Any] | None) -> str:
 
 
 def runs(name: str) -> list[dict[str, Any]]:
-    """The recorded runs of one file."""
+    """The recorded runs of one file; none where there is no file."""
+    if not (RESULTS / name).exists():
+        return []
     lines = (RESULTS / name).read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines if line.strip()]
 
@@ -198,6 +209,25 @@ def course(run: Mapping[str, Any]) -> str:
     edges = [round(place * len(dense) / 10) for place in range(11)]
     parts = [sum(dense[a:b]) / sum(small[a:b]) for a, b in pairwise(edges) if a < b]
     return ", ".join(f"{part:.2f}" for part in parts)
+
+
+def sensitivity(recorded: list[dict[str, Any]]) -> str:
+    """Steps with each way to measure, over plain steps: median and range."""
+    head = ["whole steps over plain steps", *(run["network"] for run in recorded)]
+    lines = [head, ["---"] * len(head)]
+    for way in recorded[0]["ratios"]:
+        cells = [spread_of(run["ratios"][way]) for run in recorded]
+        lines.append([way, *cells])
+    apart = [spread_of(run["loop over exact"]) for run in recorded]
+    lines.append(["loop over examples, over what exact adds", *apart])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def spread_of(ratio: Mapping[str, float]) -> str:
+    """Median and range."""
+    median, least, most = (ratio[key] for key in ("median", "min", "max"))
+    digits = 0 if median >= 100 else 1 if median >= 10 else 2
+    return f"{median:,.{digits}f} ({least:,.{digits}f}-{most:,.{digits}f})"
 
 
 def demo() -> str:

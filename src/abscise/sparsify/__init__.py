@@ -19,8 +19,12 @@ Baselines beside it: `Magnitude` (the smallest go, on a cubic course) and `Netwo
 the scales of BatchNorm). In two stages: a decay (`Lobster`, `DecoupledDecay`) and `Thresholding`,
 which sets to 0 what has become small and keeps the sparsest state under an error target.
 
+`Sensitivity` and `SeReNe` shrink weights and units that hardly move the outputs; the loop shows
+them each batch by `observe(logits, target)` before `backward()`.
+
 What an attachment has done and remembers is in `Attachment.worker`, for `Proximal` a
-`ProximalWorker`: `step`, `strength`, `sparsity`, `heal()`.
+`ProximalWorker`: `step`, `strength`, `sparsity`, `heal()`; for the others a `SensitivityWorker`:
+`step`, `strength`, `sensitivities`.
 """
 
 from abscise._schedules import Constant, Cubic, PerDepth, Schedule, WarmUp
@@ -39,7 +43,11 @@ from abscise.sparsify._groups import Columns, Filters, Groups, Heads, Rows
 from abscise.sparsify._kept import Check
 from abscise.sparsify._magnitude import Magnitude, MagnitudeWorker, Scope
 from abscise.sparsify._metric import Metric
+from abscise.sparsify._outputs import Mean, Outputs
 from abscise.sparsify._proximal import Proximal
+from abscise.sparsify._sensitivity import Sensitivity
+from abscise.sparsify._sensitivity_worker import SensitivityWorker
+from abscise.sparsify._serene import SeReNe
 from abscise.sparsify._slimming import Form, NetworkSlimming, NetworkSlimmingWorker
 from abscise.sparsify._thresholding import Thresholding, ThresholdingWorker
 from abscise.sparsify._vanishing import strength_to_vanish, typical_size
@@ -60,15 +68,20 @@ __all__ = [
     "Lobster",
     "Magnitude",
     "MagnitudeWorker",
+    "Mean",
     "Metric",
     "NetworkSlimming",
     "NetworkSlimmingWorker",
+    "Outputs",
     "PerDepth",
     "Proximal",
     "ProximalWorker",
     "Rows",
     "Schedule",
     "Scope",
+    "SeReNe",
+    "Sensitivity",
+    "SensitivityWorker",
     "Sparsifier",
     "Thresholding",
     "ThresholdingWorker",
