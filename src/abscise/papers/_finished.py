@@ -155,7 +155,7 @@ def _alone_with(path: Path) -> Iterator[None]:
     except OSError as problem:
         message = f"cannot make the folder {path.parent}: {problem.strerror or problem}"
         raise StoreError(message) from problem
-    with locked(path.with_name(f".{path.name}.lock"), wait=True):
+    with locked(path, wait=True):
         yield
 
 

@@ -10,7 +10,9 @@ from abscise._errors import StoreError
 
 @contextmanager
 def locked(path: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Inside, this process holds the lock on the empty file `path`, if it was given True.
+    """Inside, this process holds the lock on the file `path`, if it was given True.
+
+    A file that is missing is made, empty.
 
     Without `wait`, False says that another process holds it. Where the system or the file system
     has no locks, everybody is given True: then let only one process work on a file.

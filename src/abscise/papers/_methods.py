@@ -76,6 +76,11 @@ class Method:
     knob: str
     make: Make | None
 
+    @property
+    def about(self) -> str:
+        """In words, for a recorded run."""
+        return f"{self.title}; swept is the {self.knob}" if self.knob else self.title
+
 
 def methods() -> Mapping[str, Method]:
     """Name -> method, in the order of tables."""
@@ -87,7 +92,9 @@ def methods() -> Mapping[str, Method]:
             "sgl": Method("sparse group lasso", "strength", _sgl),
             "cges": Method("CGES", "strength", _cges),
             "slimming": Method("network slimming", "strength", _slimming),
-            "magnitude": Method("magnitude, cubic", "share of weights that are to be 0", _magnitude),
+            "magnitude": Method(
+                "magnitude, cubic", "share of weights that are to be 0", _magnitude
+            ),
             "integrated-tl1": Method("integrated transformed l1", "strength", _integrated),
             "integrated-tl1-exact": Method(
                 "integrated transformed l1, joint prox", "strength", _integrated_exactly

@@ -57,5 +57,5 @@ class RandomUnits:
 
 def _only(units: UnitMap, chosen: frozenset[int]) -> UnitMap:
     """The map in which all but `chosen` are pinned."""
-    others = {unit: "not drawn" for unit in units.units - chosen}
+    others = dict.fromkeys(units.units - chosen, "not drawn")
     return UnitMap(units.axes, {**others, **units.pinned}, units.layers)

@@ -21,7 +21,7 @@ WIDTH = 150
 def write_report(
     experiment: Experiment, finished: Sequence[Finished], folder: Path, page: Path | None = None
 ) -> tuple[Path, ...]:
-    """Write the report of `finished` to `folder`: `table.md`, `table.txt`, `pareto.svg`, `page.html`.
+    """Write `table.md`, `table.txt`, `pareto.svg` and `page.html` of `finished` to `folder`.
 
     Nothing is run, and the same lines give the same bytes, in whatever order they are.
 

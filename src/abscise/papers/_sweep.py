@@ -54,9 +54,7 @@ def sweep_outcome(
         ),
         tables=tuple(_chosen(scene, points, titles) for scene, points in ordered.items()),
         details=tuple(_everything(scene, points, titles) for scene, points in ordered.items()),
-        pictures=tuple(
-            _pictured(scene, points, titles, main) for scene, points in ordered.items()
-        ),
+        pictures=tuple(_pictured(scene, points, titles, main) for scene, points in ordered.items()),
     )
 
 
@@ -67,9 +65,7 @@ def chosen(points: Sequence[Point]) -> dict[str, Point]:
         return {}
     highest = ALLOWED * dense.validation
     names = dict.fromkeys(point.method for point in points)
-    found = {
-        name: sparsest([it for it in points if it.method == name], highest) for name in names
-    }
+    found = {name: sparsest([it for it in points if it.method == name], highest) for name in names}
     return {name: point for name, point in found.items() if point is not None}
 
 
@@ -82,10 +78,8 @@ def _sentences(
         return []
     ranked = sorted(best, key=lambda name: best[name].nonzero)
     first = best[ranked[0]]
-    said = [
-        f"{scene.title}: the fewest weights at an allowed error has {titles[ranked[0]]} "
-        f"({_compression(first)} at {first.error:.2f} % test error)."
-    ]
+    leads = f"{scene.title}: the fewest weights at an allowed error has {titles[ranked[0]]}"
+    said = [f"{leads} ({_compression(first)} at {first.error:.2f} % test error)."]
     if main in best and ranked[0] != main:
         own = best[main]
         said.append(

@@ -99,9 +99,12 @@ class TransformedL1Experiment(Experiment):
             units = abscise.find_units(build_model(recipe), example_of(recipe, data))
         steps = recipe.epochs * (len(data.train) // recipe.batch_size)
         setting = Setting(units=units, steps=steps, seed=task.seed, factors=stage.factors)
-        make = methods()[task.method].make
-        attachments = [] if make is None else [make(task.strength or 0.0, setting)]
-        return bench.ship(task, bench.train(recipe, attachments))
+        method = methods()[task.method]
+        attachments = []
+        if method.make is not None:
+            attachments.append(method.make(task.strength or 0.0, setting))
+        trained = bench.train(recipe, attachments)
+        return bench.ship(task, trained, about=method.about)
 
     @override
     def outcome(self, finished: Sequence[Finished]) -> Outcome:
@@ -180,16 +183,20 @@ def _stage_of(task: Task) -> Stage:
     raise RecipeError(message)
 
 
+def _grids(grids: dict[str, Grid]) -> Mapping[str, Grid]:
+    return MappingProxyType(grids)
+
+
 _WEIGHTS = Shares((0.5, 0.75, 0.9, 0.95, 0.98))
 _UNITS = Shares((0.25, 0.5, 0.75, 0.9))
-_LENET_GRIDS = MappingProxyType(
+_LENET_GRIDS = _grids(
     {
         "l1": Geometric(5e-4, 2.0, 4),
         "group-lasso": Geometric(2.5e-4, 2.0, 4),
         "sgl": Geometric(2.5e-4, 2.0, 4),
         "cges": Geometric(7.5e-4, 2.0, 4),
         "magnitude": Shares((0.75, 0.9, 0.95, 0.98)),
-        MAIN: Geometric(1e-3, 2.0, 4),
+        MAIN: Geometric(2.5e-4, 2.0, 4),
         "random-units": _UNITS,
     }
 )
@@ -201,7 +208,7 @@ STAGES = (
         network="mlp",
         hidden=(100, 50),
         epochs=20,
-        grids=MappingProxyType(
+        grids=_grids(
             {
                 "l1": Geometric(1e-3, 2.0, 6),
                 "group-lasso": Geometric(1e-3, 2.0, 6),
@@ -215,9 +222,7 @@ STAGES = (
         ),
         absent=MappingProxyType({"slimming": NO_NORM}),
     ),
-    Stage(
-        dataset="mnist", network="lenet300", epochs=2, grids=_LENET_GRIDS, absent=_NO_LENET
-    ),
+    Stage(dataset="mnist", network="lenet300", epochs=2, grids=_LENET_GRIDS, absent=_NO_LENET),
     Stage(
         dataset="fashion_mnist", network="lenet300", epochs=2, grids=_LENET_GRIDS, absent=_NO_LENET
     ),
@@ -227,7 +232,7 @@ STAGES = (
         widths=(16, 32, 64),
         hidden=(64,),
         epochs=60,
-        grids=MappingProxyType(
+        grids=_grids(
             {
                 "l1": Geometric(1e-3, 2.0, 5),
                 "group-lasso": Geometric(1e-3, 2.0, 5),
@@ -255,7 +260,7 @@ STAGES = (
         dataset="cifar10",
         network="vgg11",
         epochs=60,
-        grids=MappingProxyType({**_LENET_GRIDS, "slimming": Geometric(5e-4, 2.0, 4)}),
+        grids=_grids({**_LENET_GRIDS, "slimming": Geometric(5e-4, 2.0, 4)}),
         absent=MappingProxyType({"integrated-tl1-exact": TOO_DEAR}),
     ),
 )
