@@ -19,11 +19,12 @@ _CHOSEN = (
     "strength",
     "seeds",
     "test error, %",
-    "weights left",
-    "compression",
+    "range",
+    "non-zero",
+    "fewer",
     "units left",
     "MACs left",
-    "kB on disk",
+    "kB",
 )
 
 
@@ -94,7 +95,8 @@ def _chosen(scene: Scene, points: Sequence[Point], titles: Mapping[str, str]) ->
     return Table(
         scene.title,
         f"The fewest non-zero weights whose error on the validation part is at most {ALLOWED:g} "
-        "times the dense network's; means over the seeds, range of the test error.",
+        "times the dense network's. Means over the seeds, and the range of the test error; fewer: "
+        "dense parameters / non-zero ones, biases included; kB of the saved weights.",
         _CHOSEN,
         tuple(_row(found[name], titles) for name in titles if name in found),
     )
@@ -113,7 +115,8 @@ def _row(point: Point, titles: Mapping[str, str]) -> tuple[str, ...]:
         titles[point.method],
         "-" if point.strength is None else f"{point.strength:g}",
         f"{len(point.runs)}",
-        _with_range(point.error, point.range_of(lambda run: run.error_percent)),
+        f"{point.error:.2f}",
+        _ends(point.range_of(lambda run: run.error_percent)),
         f"{point.nonzero:,.0f}",
         _compression(point),
         f"{point.of(lambda run: run.units_kept):,.0f} of {point.runs[0].units:,}",
@@ -122,8 +125,8 @@ def _row(point: Point, titles: Mapping[str, str]) -> tuple[str, ...]:
     )
 
 
-def _with_range(value: float, ends: Range) -> str:
-    return f"{value:.2f} ({ends[0]:.2f}-{ends[1]:.2f})"
+def _ends(ends: Range) -> str:
+    return f"{ends[0]:.2f}-{ends[1]:.2f}"
 
 
 def _compression(point: Point) -> str:
@@ -164,8 +167,9 @@ def _pictured(
     figures = {
         "weights": lambda run: run.nonzero / run.parameters,
         "units": lambda run: run.units_kept / max(run.units, 1),
-        "MACs": lambda run: (run.macs or 0) / (run.dense_macs or 1),
     }
+    if all(run.macs is not None and run.dense_macs for point in points for run in point.runs):
+        figures["MACs"] = lambda run: (run.macs or 0) / (run.dense_macs or 1)
     return ParetoRow(
         scene.title,
         tuple(
