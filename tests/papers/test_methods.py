@@ -21,16 +21,16 @@ from abscise.papers import (
 )
 from abscise.papers import _transformed_l1 as paper
 from abscise.papers._grid import Geometric, Shares
-from abscise.papers._methods import A, methods
+from abscise.papers._methods import A, Setting, methods
 from abscise.papers._random_units import RandomUnits
-from abscise.papers._transformed_l1 import STAGES, Stage, recipe_of
+from abscise.papers._transformed_l1 import SETUPS, Setup, recipe_of
 from abscise.penalties import CGES, IntegratedTransformedL1, Penalty
 from abscise.sparsify import Proximal
 from abscise.train import MLP
 from support.papering import shelf_of
 
 PAPER = experiment("transformed-l1")
-PENDIGITS, DIGITS = STAGES[0], next(it for it in STAGES if it.dataset == "digits")
+PENDIGITS, DIGITS = SETUPS[0], next(it for it in SETUPS if it.dataset == "digits")
 STRENGTHS = {
     "dense": None,
     "l1": 0.05,
@@ -46,12 +46,12 @@ STRENGTHS = {
 """Strong enough to show in a few steps; the methods of the table, each of which needs a row."""
 
 
-def task_of(method: str, strength: float | None, stage: Stage = PENDIGITS) -> Task:
+def task_of(method: str, strength: float | None, setup: Setup = PENDIGITS) -> Task:
     return Task(
         experiment=PAPER.name,
         method=method,
-        dataset=stage.dataset,
-        network=stage.network,
+        dataset=setup.dataset,
+        network=setup.network,
         strength=strength,
         seed=0,
         epochs=5 if method == "integrated-tl1-exact" else 30,
@@ -74,7 +74,7 @@ def test_a_method_trains_and_ends_as_a_smaller_certified_model(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = replace(PENDIGITS, hidden=(12, 8))
-    monkeypatch.setattr(paper, "STAGES", (small,))
+    monkeypatch.setattr(paper, "SETUPS", (small,))
     run = finished(task_of(method, STRENGTHS[method]), tmp_path)
     assert run.certified
     assert run.error_percent < 70  # of ten classes
@@ -89,7 +89,7 @@ def test_network_slimming_removes_channels_where_there_is_batch_norm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = replace(DIGITS, widths=(4, 8), hidden=(8,))
-    monkeypatch.setattr(paper, "STAGES", (small,))
+    monkeypatch.setattr(paper, "SETUPS", (small,))
     run = finished(task_of("slimming", STRENGTHS["slimming"], DIGITS), tmp_path)
     assert run.certified
     assert run.units_removed > 0
@@ -102,14 +102,14 @@ def test_network_slimming_says_why_it_is_not_run_without_batch_norm() -> None:
 
 def test_every_stage_runs_or_explains_every_method() -> None:
     swept = {name for name, method in methods().items() if method.knob}
-    for stage in STAGES:
-        assert set(stage.grids) | set(stage.absent) >= swept
-        assert all(stage.absent.values())
+    for setup in SETUPS:
+        assert set(setup.grids) | set(setup.absent) >= swept
+        assert all(setup.absent.values())
 
 
 def test_every_stage_is_a_recipe() -> None:
-    for stage in STAGES:
-        recipe = recipe_of(task_of("dense", None, stage), stage)
+    for setup in SETUPS:
+        recipe = recipe_of(task_of("dense", None, setup), setup)
         assert (recipe.learning_rate, recipe.batch_size, recipe.drop_factor) == (0.05, 100, 0.9)
         assert recipe.drops == tuple(part / 6 for part in range(1, 6))
 
@@ -168,7 +168,7 @@ def attached(method: str, **changes: object) -> Proximal:
     """The options that a method attaches to a network of two layers."""
     model = MLP(4, (6,), 3)
     units = abscise.find_units(model, torch.zeros(2, 4))
-    setting = paper.Setting(units=units, steps=60, seed=0, **changes)  # type: ignore[arg-type]
+    setting = Setting(units=units, steps=60, seed=0, **changes)  # type: ignore[arg-type]
     make = methods()[method].make
     assert make is not None
     found = make(0.1, setting)(model, SGD(model.parameters(), 0.1))
@@ -209,19 +209,17 @@ def test_random_units_are_zero_from_the_first_step_and_stay_so() -> None:
     optimizer = SGD(model.parameters(), 0.1, momentum=0.9)
     _ = RandomUnits(0.5, 1, units)(model, optimizer)
 
-    def dead(layer: nn.Module) -> int:
-        weights = torch.cat(
-            [it.detach().flatten(1) for it in (layer.weight, layer.bias[:, None])], 1
-        )
+    def dead(name: str) -> int:
+        layer = model.get_submodule(f"layers.{name}")
+        assert isinstance(layer, nn.Linear)
+        weights = torch.cat([layer.weight.detach(), layer.bias.detach()[:, None]], dim=1)
         return int((weights == 0).all(dim=1).sum())
 
-    hidden = (model.layers.hidden1, model.layers.hidden2)
-    assert [dead(layer) for layer in hidden] == [3, 2]
+    assert (dead("hidden1"), dead("hidden2")) == (3, 2)
     for _step in range(3):
         model(torch.randn(8, 4)).square().sum().backward()
         optimizer.step()
-    assert [dead(layer) for layer in hidden] == [3, 2]
-    assert dead(model.layers.classes) == 0
+    assert (dead("hidden1"), dead("hidden2"), dead("classes")) == (3, 2, 0)
 
 
 def test_the_lot_of_random_units_depends_on_its_seed_alone() -> None:
@@ -238,7 +236,7 @@ def test_the_lot_of_random_units_depends_on_its_seed_alone() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("index", [4, 5])
 def test_the_large_networks_train_and_are_certified(index: int, tmp_path: Path) -> None:
-    stage = STAGES[index]
-    task = replace(task_of("integrated-tl1", 0.05, stage), epochs=1)
+    setup = SETUPS[index]
+    task = replace(task_of("integrated-tl1", 0.05, setup), epochs=1)
     run = finished(task, tmp_path)
     assert run.nonzero < run.parameters

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from typing_extensions import override
 
 from abscise._errors import DataError, NotEqualError, StoreError
 from abscise.papers import (
@@ -138,6 +139,7 @@ class Failing(Made):
         super().__init__(log)
         self.problem = problem
 
+    @override
     def run(self, task: Task, bench: Bench) -> Run:
         if task == TASKS[1]:
             raise self.problem
