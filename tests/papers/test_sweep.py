@@ -20,8 +20,8 @@ from abscise.papers import (
     view,
     write_report,
 )
-from abscise.papers._points import Scene, points_of, sparsest
-from abscise.papers._sweep import ALLOWED, chosen, sweep_outcome
+from abscise.papers._points import Scene, least, points_of
+from abscise.papers._sweep import ALLOWED, OR_POINTS, chosen, sweep_outcome
 from abscise.report import plain
 from support.papering import task_of
 
@@ -83,6 +83,13 @@ def test_the_sparsest_allowed_result_is_chosen_by_the_validation_error() -> None
     assert ALLOWED * 2.0 == 3.0
 
 
+def test_where_examples_are_few_half_a_point_more_is_allowed() -> None:
+    assert (ALLOWED, OR_POINTS) == (1.5, 0.5)
+    small = [replace(it, validation_percent=it.validation_percent / 5) for it in RUNS]
+    (points,) = points_of(small).values()
+    assert chosen(points)["l1"].strength == 4.0  # 0.8: more than 1.5 x 0.4, and 0.4 + 0.5 is more
+
+
 def test_the_test_error_chooses_nothing() -> None:
     lucky = [replace(it, error_percent=0.0) if it.task.strength == 4.0 else it for it in RUNS]
     (points,) = points_of(lucky).values()
@@ -96,7 +103,7 @@ def test_a_point_over_fewer_seeds_is_not_chosen() -> None:
     runs = [it for it in RUNS if (it.task.strength, it.task.seed) != (2.0, 1)]
     (points,) = points_of(runs).values()
     assert chosen(points)["l1"].strength == 1.0
-    assert sparsest([], 1.0) is None
+    assert least([], 1.0, lambda run: run.nonzero) is None
 
 
 def test_means_and_ranges_are_those_of_the_seeds() -> None:
@@ -108,12 +115,15 @@ def test_means_and_ranges_are_those_of_the_seeds() -> None:
 
 
 def test_the_sentences_name_who_is_first() -> None:
-    (said,) = outcome().sentences
-    assert "integrated TL1 (6.7x at 3.30 % test error)" in said
+    said, fewest = outcome().sentences
+    assert "integrated TL1 leaves the fewest weights (6.7x fewer, 3.30 % test error)" in said
+    assert "integrated TL1 leaves the fewest MACs (15.0 %, 3.30 % test error)" in fewest
     worse = [replace(it, nonzero=300) if it.nonzero == 150 else it for it in RUNS]
-    first, second = outcome(worse).sentences
-    assert "has l1 (4.8x" in first
-    assert "integrated TL1 comes 2nd of 2 (3.3x at 3.30 %)" in second
+    first, second, third = outcome(worse).sentences
+    assert "l1 leaves the fewest weights (4.8x" in first
+    assert "integrated TL1 comes 2nd of 2 (3.3x fewer, 3.30 %)" in second
+    assert "integrated TL1 leaves the fewest MACs" in third
+    assert len(outcome([replace(it, macs=None) for it in RUNS]).sentences) == 1
 
 
 def test_without_a_dense_run_nothing_is_chosen_and_all_points_are_told() -> None:
