@@ -266,7 +266,7 @@ SETUPS = (
 )
 """Data sets with their networks, the cheap ones first.
 
-A pilot with a seed that is not among `SEEDS` chose the grids of the first two networks, one for each
-method: they go from where the error on the validation part is the dense network's to about twice
-that. Fashion-MNIST has those of MNIST.
+A pilot with a seed that is not among `SEEDS` chose the grids of the first two networks, one for
+each method: they go from where the error on the validation part is the dense network's to about
+twice that. Fashion-MNIST has those of MNIST.
 """
