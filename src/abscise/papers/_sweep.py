@@ -7,7 +7,7 @@ from abscise.papers._outcome import Outcome, Table
 from abscise.papers._points import Point, Range, Scene, least, points_of
 from abscise.report import ParetoCurve, ParetoPanel, ParetoRow, ParetoSpot
 
-ALLOWED, OR_POINTS = 1.5, 0.5
+ALLOWED, OR_POINTS = 1.25, 0.5
 """What the error on the validation part may be at most: so many times the dense network's, or so
 many points above it, which is more where a handful of examples is the difference."""
 

@@ -191,12 +191,12 @@ _WEIGHTS = Shares((0.5, 0.75, 0.9, 0.95, 0.98))
 _UNITS = Shares((0.25, 0.5, 0.75, 0.9))
 _LENET_GRIDS = _grids(
     {
-        "l1": Geometric(5e-4, 2.0, 4),
+        "l1": Geometric(5e-4, 2.0, 5),
         "group-lasso": Geometric(2.5e-4, 2.0, 4),
         "sgl": Geometric(2.5e-4, 2.0, 4),
-        "cges": Geometric(7.5e-4, 2.0, 4),
-        "magnitude": Shares((0.75, 0.9, 0.95, 0.98)),
-        MAIN: Geometric(2.5e-4, 2.0, 4),
+        "cges": Geometric(7.5e-4, 2.0, 5),
+        "magnitude": Shares((0.75, 0.9, 0.95, 0.98, 0.99)),
+        MAIN: Geometric(2.5e-4, 2.0, 5),
         "random-units": _UNITS,
     }
 )
