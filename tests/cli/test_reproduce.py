@@ -187,6 +187,30 @@ def test_helpers_end_with_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert [process.returncode for process in started] == [-signal.SIGTERM, -signal.SIGTERM]
 
 
+def test_sigterm_between_two_trainings_ends_the_helpers_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def start(_command: list[str], **_: int) -> subprocess.Popen[bytes]:
+        started.append(popen([sys.executable, "-c", "import time; time.sleep(600)"], cwd=tmp_path))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def asked_to_end() -> None:
+        with _helpers(ReproduceOptions(experiment="e", workers=2)):
+            assert signal.getsignal(signal.SIGTERM) is not handler  # or the next line ends us
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        asked_to_end()
+    assert [one.poll() is None for one in started] == [False]
+    assert signal.getsignal(signal.SIGTERM) is handler
+
+
 def test_a_run_that_a_helper_leaves_undone_is_missed() -> None:
     console = Console(width=100, record=True, file=io.StringIO())
     task = task_of()

@@ -1,11 +1,14 @@
 """`abscise reproduce`: run what is missing of a paper's experiment, then tell what came out."""
 
 import shlex
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TypeVar
 
 from rich.console import Console
@@ -125,15 +128,33 @@ def _helpers(options: ReproduceOptions) -> Iterator[None]:
         for _ in range(options.workers - 1)
     ]
     try:
-        yield
-        for helper in started:
-            _ = helper.wait()
+        with _terminating_as_interrupt():
+            yield
+            for helper in started:
+                _ = helper.wait()
     finally:
         for helper in started:
             if helper.poll() is None:
                 helper.terminate()
         for helper in started:
             _ = helper.wait()
+
+
+@contextmanager
+def _terminating_as_interrupt() -> Iterator[None]:
+    """SIGTERM is as Ctrl-C, also between two trainings: helpers are ended, and the user told."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_kind: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        _ = signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 def _arguments(options: ReproduceOptions, workers: int | None = None) -> list[str]:
