@@ -1,5 +1,6 @@
 """What `attach` promises about steps, hooks, scalers, and everything that belongs to the user."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from typing_extensions import override
 
 from abscise import attach
 from abscise.penalties import L1, GroupLasso, GroupTransformedL1
-from abscise.sparsify import Filters, Proximal, Rows
+from abscise.sparsify import Filters, Proximal, Rows, Sparsifier, Worker
 from support.sparsifier_cases import unit_map
 from support.sparsifying import batch, same, small_network, state_of, train
 
@@ -294,3 +295,65 @@ def test_channels_last_weights_are_shrunk_where_they_are() -> None:
             train(model, optimizer, 1)
         assert model.get_parameter("0.weight").data_ptr() == pointer
         assert not same(before, state_of(model))
+
+
+class Refusing(Sparsifier[Worker]):
+    """Refuses the first `refusals` times, before or after the step; counts what is asked of it."""
+
+    class Counter(Worker):
+        def __init__(self, refusals: int, when: str) -> None:
+            self.refusals, self.when = refusals, when
+            self.calls: list[str] = []
+
+        def _called(self, when: str) -> None:
+            self.calls.append(when)
+            if when == self.when and self.refusals:
+                self.refusals -= 1
+                raise KeyError(when)
+
+        @override
+        def before_step(self, optimizer: Optimizer, *, fresh: bool) -> None:
+            self._called("before")
+
+        @override
+        def after_step(self, optimizer: Optimizer) -> None:
+            self._called("after")
+
+        @override
+        def state_dict(self) -> dict[str, Any]:
+            return {}
+
+        @override
+        def load_state_dict(self, state: Mapping[str, Any]) -> None:
+            del state
+
+    def __init__(self, refusals: int = 0, when: str = "") -> None:
+        self.counter = self.Counter(refusals, when)
+
+    @override
+    def bind(self, optimizer: Optimizer, model: nn.Module) -> Worker:
+        return self.counter
+
+
+@pytest.mark.parametrize(
+    ("when", "seen"),
+    [
+        ("before", (["before"], [])),
+        ("after", (["before", "after"], ["before"])),
+    ],
+)
+def test_after_a_step_that_one_refuses_all_begin_the_next_one_anew(
+    when: str, seen: tuple[list[str], list[str]]
+) -> None:
+    model = small_network()
+    optimizer = SGD(model.parameters(), 0.1)
+    first, refusing, last = Refusing(), Refusing(1, when), Refusing()
+    for one in (first, refusing, last):
+        _ = attach(one, optimizer, model)
+    with pytest.raises(KeyError):
+        train(model, optimizer, 1)
+    assert (first.counter.calls, last.counter.calls) == seen
+    train(model, optimizer, 1)
+    for one, before in zip((first, last), seen, strict=True):
+        assert one.counter.calls[-2:] == ["before", "after"]
+        assert one.counter.calls.count("before") == before.count("before") + 1

@@ -1,7 +1,8 @@
 """attach: a sparsifier at work beside an optimizer, by torch's own step hooks."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -178,6 +179,15 @@ class Attachment(Generic[W_co]):
         """Does it change the shapes of parameters? Then load its state before the model's."""
         return self.worker.reshapes
 
+    def check_follows(self) -> None:
+        """Refuse what `follow` would refuse whatever is removed.
+
+        Raises:
+            ValueError: The sparsifier cannot follow.
+        """
+        if type(self.sparsifier).without is Sparsifier.without:
+            _ = self.sparsifier.without({})
+
     def follow(self, model: nn.Module, removed: Removed) -> Callable[[], None]:
         """Go on with a model whose parameters have just lost these indices.
 
@@ -235,12 +245,14 @@ class Attachment(Generic[W_co]):
                 f"{type(self.sparsifier).__name__} acts on gradients before the step, so a closure "
                 "that computes them within it is too late: call backward() before optimizer.step()"
             )
-            raise ValueError(message)
+            with self._or_all_disarmed():
+                raise ValueError(message)
         if not self._armed:  # see _after
             # Gradients that a closure will compute are not there yet; of those that overflowed
             # while they were scaled, GradScaler knows.
             fresh = closure is None and getattr(optimizer, "found_inf", None) is None
-            self.worker.before_step(optimizer, fresh=fresh)
+            with self._or_all_disarmed():
+                self.worker.before_step(optimizer, fresh=fresh)
         self._armed = True
 
     def _after(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
@@ -251,7 +263,18 @@ class Attachment(Generic[W_co]):
         # A fused optimizer is called even for a step that GradScaler skips: it looks itself.
         skipped = getattr(optimizer, "found_inf", None)
         if skipped is None or not bool(skipped):
-            self.worker.after_step(optimizer)
+            with self._or_all_disarmed():
+                self.worker.after_step(optimizer)
+
+    @contextmanager
+    def _or_all_disarmed(self) -> Iterator[None]:
+        """Where one refuses, the step has ended for all: the next one begins anew."""
+        try:
+            yield
+        except BaseException:
+            for one in attachments_of(self._optimizer):
+                one._armed = False  # noqa: SLF001 - of its own class
+            raise
 
 
 def _closure(args: Any, kwargs: Any) -> object:
