@@ -136,6 +136,20 @@ def test_an_attachment_that_cannot_follow_says_so_and_nothing_has_gone() -> None
     assert len(attachment.worker.shrinks) == 1
 
 
+def test_an_attachment_that_cannot_follow_is_refused_before_the_first_step() -> None:
+    model = CASES["mlp"].build()
+    optimizer = SGD(model.parameters(), 0.1)
+    _ = abscise.attach(abscise.ShrinkWhileTraining(example(), every=1000), optimizer, model)
+    stubborn = abscise.attach(Stubborn(), optimizer, model)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    with pytest.raises(ValueError, match="Stubborn cannot follow units that are removed"):
+        _ = train(model, optimizer, 1)
+    assert all(map(torch.equal, before, model.parameters()))
+    stubborn.detach()
+    _ = train(model, optimizer, 1)
+    assert not all(map(torch.equal, before, model.parameters()))
+
+
 def test_the_unit_map_without_some_units_is_that_of_the_smaller_network() -> None:
     model = CASES["residual"].build()
     units = abscise.find_units(model, example())

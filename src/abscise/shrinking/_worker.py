@@ -77,6 +77,13 @@ class ShrinkWorker(Worker):
         return self._history.plan()
 
     @override
+    def before_step(self, optimizer: Optimizer, *, fresh: bool) -> None:
+        """Refuses at the first step, not when the first unit dies, hours later."""
+        for other in attachments_of(self._optimizer):
+            if other.worker is not self:
+                other.check_follows()
+
+    @override
     def after_step(self, optimizer: Optimizer) -> None:
         self.step += 1
         if self.step % self._options.every == 0:
