@@ -8,6 +8,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD, Adam
+from typing_extensions import override
 
 import abscise
 from abscise import attach
@@ -71,6 +72,36 @@ def test_zeros_grow_again_only_if_they_may(regrow: bool) -> None:
     stayed = all(bool(after[name][mask].all()) for name, mask in before.items())
     assert sum(int(mask.sum()) for mask in before.values()) > 100
     assert stayed is not regrow
+
+
+def test_units_of_two_layers_behind_one_norm_are_all_held() -> None:
+    """Their scales lie in one parameter, of which each layer's units have a part."""
+
+    class Joined(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Linear(4, 3), nn.Linear(4, 5)
+            self.norm, self.out = nn.BatchNorm1d(8), nn.Linear(8, 2)
+
+        @override
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.out(self.norm(torch.cat([self.one(x), self.two(x)], 1)).relu())
+
+    with torch.random.fork_rng():
+        _ = torch.manual_seed(0)
+        model, inputs = Joined(), torch.randn(8, 4)
+    units = abscise.find_units(model, inputs)
+    optimizer = Adam(model.parameters(), 0.01)
+    strength = {1: 200.0}
+    sparsifier = Proximal(
+        GroupLasso(), lambda step: strength.get(step, 1e-9), units, regrow=False, metric="plain"
+    )
+    with attach(sparsifier, optimizer, model):
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(inputs).square().sum().backward()
+            optimizer.step()
+    assert not model.norm.weight.any()
 
 
 def test_what_was_zero_from_the_start_may_grow() -> None:

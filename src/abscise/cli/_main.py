@@ -23,6 +23,7 @@ from abscise.cli._options import (
     InspectOptions,
     ModelOptions,
     ReportOptions,
+    ReproduceOptions,
     TrainOptions,
     VerifyOptions,
     add_options,
@@ -75,6 +76,12 @@ COMMANDS = (
         "Say whether and when units will die, and what to change.",
     ),
     Command("report", ReportOptions, "_report", "Show a saved removal as one HTML page, or text."),
+    Command(
+        "reproduce",
+        ReproduceOptions,
+        "_reproduce",
+        "Run a founding paper's experiment, or tell what came of it.",
+    ),
 )
 
 

@@ -151,6 +151,34 @@ class TrainOptions:
     ] = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReproduceOptions:
+    """Options of `abscise reproduce`."""
+
+    experiment: Annotated[str, "Which experiment, e.g. transformed-l1."]
+    out: Annotated[Path | None, "File of finished runs (default: results/EXPERIMENT.jsonl)."] = None
+    quick: Annotated[bool, "A small sweep in a minute or two; its figures mean nothing."] = False
+    datasets: Annotated[tuple[str, ...], "Only this data set. Repeatable."] = ()
+    networks: Annotated[tuple[str, ...], "Only this network. Repeatable."] = ()
+    methods: Annotated[tuple[str, ...], "Only this method. Repeatable."] = ()
+    seeds: Annotated[tuple[str, ...], "This seed instead of the experiment's. Repeatable."] = ()
+    strengths: Annotated[tuple[str, ...], "This strength instead of the grid. Repeatable."] = ()
+    epochs: Annotated[NonNegativeInt, "Instead of the experiment's; 0: those."] = 0
+    limit: Annotated[NonNegativeInt, "Only the first so many runs; 0: all."] = 0
+    workers: Annotated[PositiveInt, "Processes that share the work."] = 1
+    device: Annotated[str, "As torch names it: cpu, cuda."] = "cpu"
+    data_root: Annotated[
+        Path | None, "Folder of the data sets (default: $ABSCISE_DATA, then the hub)."
+    ] = None
+    report: Annotated[bool, "Run nothing: write tables and pictures of the finished runs."] = False
+    to: Annotated[
+        Path | None, "With --report: folder to write to (default: OUT without .jsonl)."
+    ] = None
+    page: Annotated[
+        Path | None, "With --report: a Markdown file whose block EXPERIMENT is rewritten."
+    ] = None
+
+
 def add_options(parser: ArgumentParser, options: type) -> None:
     """Add one argument per field of the dataclass `options`."""
     hints = get_type_hints(options, include_extras=True)

@@ -84,7 +84,7 @@ def resuming(options: TrainOptions) -> str:
     return shlex.join(["abscise", "train", options.recipe, *flat, "--resume"])
 
 
-def check_record(path: Path | None) -> None:
+def check_record(path: Path | None, option: str = "--record") -> None:
     """Whether a line can be appended to `path`: asked before the training, not after.
 
     Raises:
@@ -95,7 +95,7 @@ def check_record(path: Path | None) -> None:
     found = next(it for it in (path, *path.absolute().parents) if it.exists())
     fits = found.is_file() if found == path else found.is_dir()
     if not fits or not os.access(found, os.W_OK):
-        message = f"--record {path}: {found} is in the way, or cannot be written"
+        message = f"{option} {path}: {found} is in the way, or cannot be written"
         raise UsageError(message)
 
 

@@ -5,6 +5,8 @@ from abscise.report._diagnosis import diagnosis_view
 from abscise.report._inspection import inspection_view
 from abscise.report._json import report_from_json, to_json
 from abscise.report._page import to_html
+from abscise.report._pareto import ParetoCurve, ParetoPanel, ParetoRow, ParetoSpot
+from abscise.report._sweep_page import sweep_page, sweep_picture
 from abscise.report._text import (
     certificate_line,
     comparison_table,
@@ -19,6 +21,10 @@ from abscise.report._training import Training, TrainingPoint
 
 __all__ = [
     "Comparison",
+    "ParetoCurve",
+    "ParetoPanel",
+    "ParetoRow",
+    "ParetoSpot",
     "Predictions",
     "RemovalSummary",
     "Report",
@@ -35,6 +41,8 @@ __all__ = [
     "report_from_json",
     "report_view",
     "summary_of",
+    "sweep_page",
+    "sweep_picture",
     "text",
     "to_html",
     "to_json",

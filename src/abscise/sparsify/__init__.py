@@ -15,6 +15,9 @@ proximal map after each step; its groups are all that writes a unit (`UnitMap`),
 single parameters (`Rows`, `Columns`, `Filters`, `Heads`). Strengths may follow the step (`WarmUp`,
 `Cubic`, any function) and the depth (`PerDepth`), or be steered to a share of zeros.
 
+Baselines beside it: `Magnitude` (the smallest go, on a cubic course) and `NetworkSlimming` (l1 on
+the scales of BatchNorm).
+
 What an attachment has done and remembers is in `Attachment.worker`, for `Proximal` a
 `ProximalWorker`: `step`, `strength`, `sparsity`, `heal()`.
 """
@@ -23,8 +26,10 @@ from abscise._schedules import Constant, Cubic, PerDepth, Schedule, WarmUp
 from abscise.sparsify._attach import Attachment, Sparsifier, Worker, attach
 from abscise.sparsify._driver import ProximalWorker
 from abscise.sparsify._groups import Columns, Filters, Groups, Heads, Rows
+from abscise.sparsify._magnitude import Magnitude, MagnitudeWorker, Scope
 from abscise.sparsify._metric import Metric
 from abscise.sparsify._proximal import Proximal
+from abscise.sparsify._slimming import Form, NetworkSlimming, NetworkSlimmingWorker
 
 __all__ = [
     "Attachment",
@@ -32,14 +37,20 @@ __all__ = [
     "Constant",
     "Cubic",
     "Filters",
+    "Form",
     "Groups",
     "Heads",
+    "Magnitude",
+    "MagnitudeWorker",
     "Metric",
+    "NetworkSlimming",
+    "NetworkSlimmingWorker",
     "PerDepth",
     "Proximal",
     "ProximalWorker",
     "Rows",
     "Schedule",
+    "Scope",
     "Sparsifier",
     "WarmUp",
     "Worker",

@@ -15,6 +15,9 @@ _ATTACHED = "_abscise_attached"
 class Worker(ABC):
     """A sparsifier bound to one optimizer and one model: what happens around each step."""
 
+    takes_closure: bool = True
+    """Whether it works where `optimizer.step(closure)` computes the gradients within the step."""
+
     def before_step(self, optimizer: Optimizer) -> None:  # noqa: B027 - not all need it
         """Called before every `optimizer.step()`; by default nothing happens."""
 
@@ -105,9 +108,17 @@ class Attachment(Generic[W_co]):
     ) -> None:
         self.detach()
 
-    def _before(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+    def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        closure = kwargs.get("closure", next(iter(args[1:]), None))
+        if closure is not None and not self.worker.takes_closure:
+            message = (
+                f"{type(self.sparsifier).__name__} acts on gradients before the step, so a closure "
+                "that computes them within it is too late: call backward() before optimizer.step()"
+            )
+            raise ValueError(message)
+        if not self._armed:  # see _after
+            self.worker.before_step(optimizer)
         self._armed = True
-        self.worker.before_step(optimizer)
 
     def _after(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
         # An optimizer whose step calls that of its base class runs the hooks twice; act once.

@@ -11,6 +11,7 @@ from abscise._schedules import check_strength
 from abscise.sparsify._attach import Worker
 from abscise.sparsify._budget import Budget
 from abscise.sparsify._layers import Layer, Rates, Taken
+from abscise.sparsify._masks import hold_, join_
 from abscise.sparsify._metric import rate_of
 from abscise.sparsify._state import State, read_state
 
@@ -117,16 +118,14 @@ class ProximalWorker(Worker):
 
     def _freeze(self) -> None:
         for layer in self.layers:
-            self._state.masks.update(layer.masks())
+            join_(self._state.masks, layer.masks())
 
     def _hold(self) -> None:
         """Set to 0 what is held there."""
-        masks = self._state.masks
-        for layer in self.layers if masks else ():
-            for piece in layer.bunch.slices:
-                if piece.name in masks:
-                    weights = piece.parameter.detach().view(piece.shape)
-                    _ = weights.masked_fill_(masks[piece.name], 0.0)
+        if self._state.masks:
+            hold_(
+                (piece for layer in self.layers for piece in layer.bunch.slices), self._state.masks
+            )
 
     @override
     def state_dict(self) -> dict[str, Any]:

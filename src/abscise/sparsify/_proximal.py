@@ -12,13 +12,13 @@ from abscise._units import UnitMap
 from abscise.penalties import Elementwise, Kind, Penalty
 from abscise.sparsify._attach import Sparsifier
 from abscise.sparsify._budget import Budget
+from abscise.sparsify._choice import Choice, check_groups
 from abscise.sparsify._driver import ProximalWorker
-from abscise.sparsify._groups import ELEMENTS, Groups, chosen_bunches
+from abscise.sparsify._groups import ELEMENTS, Groups
 from abscise.sparsify._layers import Layer
 from abscise.sparsify._metric import Metric, has_metric, known_plain
 from abscise.sparsify._slices import Bunch
-from abscise.sparsify._units import unit_bunches
-from abscise.sparsify._weights import check_dtype, check_patterns, matches, weights_of
+from abscise.sparsify._weights import check_dtype
 
 ByDepth = Callable[[int, int], Penalty]
 
@@ -83,10 +83,9 @@ class Proximal(Sparsifier[ProximalWorker]):
         _check_penalty(self.penalty)
         if not callable(self.strength):
             check_strength("Proximal", self.strength)
-        _check_groups(self.groups)
+        check_groups("Proximal", self.groups)
         check_strength("Proximal", self.least_scale, "least_scale")
-        _check_texts("where", self.where)
-        _check_texts("exclude", self.exclude)
+        _ = self._choice
         if self.metric not in tuple(Metric):
             known = ", ".join(Metric)
             message = f"Proximal: metric must be one of {known}, got {self.metric!r}"
@@ -97,6 +96,10 @@ class Proximal(Sparsifier[ProximalWorker]):
         if self._budget is not None and not (callable(self.strength) or self.strength > 0):
             message = "Proximal: with target_sparsity, strength is where it starts: > 0, got 0"
             raise ValueError(message)
+
+    @property
+    def _choice(self) -> Choice:
+        return Choice("Proximal", self.where, self.exclude)
 
     @property
     def _budget(self) -> Budget | None:
@@ -117,13 +120,8 @@ class Proximal(Sparsifier[ProximalWorker]):
 
     @override
     def bind(self, optimizer: Optimizer, model: nn.Module) -> ProximalWorker:
-        bunches = self._bunches(optimizer, model)
-        if not bunches:
-            message = (
-                "Proximal: no parameter to act on: groups, where and exclude leave none that the "
-                "optimizer trains"
-            )
-            raise ValueError(message)
+        groups = self.groups or ELEMENTS
+        bunches = self._choice.bunches(optimizer, model, groups, pinned=self.pinned)
         for bunch in bunches:
             for piece in bunch.slices:
                 check_dtype(piece.name, piece.parameter)
@@ -142,19 +140,6 @@ class Proximal(Sparsifier[ProximalWorker]):
             regrow=self.regrow,
             heal_at=self.heal_at,
         )
-
-    def _bunches(self, optimizer: Optimizer, model: nn.Module) -> list[Bunch]:
-        weights = weights_of(model, optimizer)
-        check_patterns(weights, [p for p in self.where if p != "*"], "where")
-        check_patterns(weights, self.exclude, "exclude")
-        names = [
-            name
-            for name in weights.once()
-            if matches(name, self.where) and not matches(name, self.exclude)
-        ]
-        if isinstance(self.groups, UnitMap):
-            return unit_bunches(weights, self.groups, set(names), pinned=self.pinned)
-        return chosen_bunches(weights, self.groups or ELEMENTS, names)
 
     def _layer(self, optimizer: Optimizer, bunch: Bunch, depth: int, layers: int) -> Layer:
         penalty = self.penalty
@@ -238,18 +223,3 @@ def _made(value: object, depth: int) -> Penalty:
         message = f"Proximal: penalty gives {value!r:.60} for layer {depth}, which is no penalty"
         raise TypeError(message)
     return value
-
-
-def _check_groups(value: object) -> None:
-    if not isinstance(value, UnitMap | Groups | None):
-        message = (
-            "Proximal: groups must be a UnitMap, Rows(), Columns(), Filters(), Heads(n) or None, "
-            f"got {value!r:.60}"
-        )
-        raise TypeError(message)
-
-
-def _check_texts(field: str, value: object) -> None:
-    if isinstance(value, str) or not isinstance(value, tuple | list):
-        message = f"Proximal: {field} must be a tuple of name patterns, got {value!r}"
-        raise TypeError(message)

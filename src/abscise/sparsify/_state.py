@@ -1,17 +1,21 @@
 """The state of a `Proximal` at work, as plain values and tensors, read strictly."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from abscise.sparsify._budget import Control
-
-FORMAT = 1
-MaskShapes = Mapping[str, tuple[torch.Size, torch.device]]
+from abscise.sparsify._fields import (
+    FORMAT,
+    read_count,
+    read_keys,
+    read_number,
+    read_truth,
+    refuse,
+)
+from abscise.sparsify._masks import MaskShapes, read_masks
 
 
 @dataclass(slots=True, eq=False)
@@ -47,60 +51,19 @@ def read_state(value: object, shapes: MaskShapes) -> State:
     Raises:
         ValueError: A key is missing, unknown or has an impossible value; the text names it.
     """
-    keys = tuple(State().as_dict())
-    if not isinstance(value, Mapping) or set(value) != set(keys):
-        got = ", ".join(map(str, value)) if isinstance(value, Mapping) else type(value).__name__
-        message = f"state_dict: the keys must be {', '.join(keys)}, got {got:.200}"
-        raise ValueError(message)
-    if value["format"] != FORMAT:
-        message = f"state_dict: format must be {FORMAT}, got {value['format']!r:.60}"
-        raise ValueError(message)
-    step = value["step"]
-    if not isinstance(step, int) or isinstance(step, bool) or step < 0:
-        _refuse("step", "an integer >= 0", step)
-    if not isinstance(value["healing"], bool):
-        _refuse("healing", "True or False", value["healing"])
-    control = _control(value["control"])
-    return State(step, value["healing"], control, _masks(value["masks"], shapes))
+    held = read_keys(value, tuple(State().as_dict()))
+    return State(
+        read_count("step", held["step"]),
+        read_truth("healing", held["healing"]),
+        _control(held["control"]),
+        read_masks(held["masks"], shapes),
+    )
 
 
 def _control(value: object) -> Control:
     names = tuple(asdict(Control()))
     if not isinstance(value, Mapping) or set(value) != set(names):
-        _refuse("control", f"a dictionary of {', '.join(names)}", value)
-    assert isinstance(value, Mapping)
-    looks = value["looks"]
-    if not isinstance(looks, int) or isinstance(looks, bool) or looks < 0:
-        _refuse("control.looks", "an integer >= 0", looks)
-    rest = [_number(f"control.{name}", value[name]) for name in names[1:]]
+        refuse("control", f"a dictionary of {', '.join(names)}", value)
+    looks = read_count("control.looks", value["looks"])
+    rest = [read_number(f"control.{name}", value[name]) for name in names[1:]]
     return Control(looks, *rest)
-
-
-def _number(name: str, value: object) -> float:
-    if not isinstance(value, float) or not math.isfinite(value):
-        _refuse(name, "a finite number", value)
-    assert isinstance(value, float)
-    return value
-
-
-def _masks(value: object, shapes: MaskShapes) -> dict[str, Tensor]:
-    if not isinstance(value, Mapping):
-        _refuse("masks", "a dictionary", value)
-    assert isinstance(value, Mapping)
-    found = {}
-    for name, mask in value.items():
-        if name not in shapes:
-            _refuse("masks", "of parameters that are shrunk", name)
-        shape, device = shapes[name]
-        if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != shape:
-            what = (
-                f"{mask.dtype} of {tuple(mask.shape)}" if isinstance(mask, Tensor) else repr(mask)
-            )
-            _refuse(f"masks.{name}", f"a bool tensor of {tuple(shape)}", what)
-        found[name] = mask.to(device, copy=True)
-    return found
-
-
-def _refuse(key: str, rule: str, value: object) -> None:
-    message = f"state_dict: {key} must be {rule}, got {value!r:.100}"
-    raise ValueError(message)

@@ -19,7 +19,7 @@ from abscise.train._fabric import make_loggers
 from abscise.train._fit import Trained, fit
 from abscise.train._interrupt import Interrupted
 from abscise.train._keeper import Checkpoints, finish_run, is_finished
-from abscise.train._models import MLP, ConvNet, LeNet5, LeNet300
+from abscise.train._models import MLP, ConvNet, DeepMnist, LeNet5, LeNet300
 from abscise.train._names import Augment, ModelName, OptimizerName, Precision, Schedule
 from abscise.train._optimizers import build_optimizer
 from abscise.train._parts import Attach, Attachment
@@ -27,7 +27,7 @@ from abscise.train._progress import DYING, Dying, Observer, Progress, dying_unit
 from abscise.train._recipe import Recipe
 from abscise.train._recipe_data import data_for, facts_of
 from abscise.train._recipe_files import control_names, load_recipe, recipe_from, recipe_names
-from abscise.train._record import Run, record_run, run_of
+from abscise.train._record import Run, record_run, run_fields, run_of
 from abscise.train._resnet import ResNet
 from abscise.train._vgg import VGG, BasicNet
 from abscise.train._yaml import read_yaml
@@ -45,6 +45,7 @@ __all__ = [
     "Data",
     "DataFacts",
     "DataName",
+    "DeepMnist",
     "Dying",
     "Interrupted",
     "LeNet5",
@@ -79,6 +80,7 @@ __all__ = [
     "recipe_from",
     "recipe_names",
     "record_run",
+    "run_fields",
     "run_of",
     "stratified_split",
 ]

@@ -7,7 +7,7 @@ from torch import nn
 
 from abscise._errors import RecipeError
 from abscise._importing import import_callable, one_line
-from abscise.train._models import MLP, ConvNet, LeNet5, LeNet300
+from abscise.train._models import MLP, ConvNet, DeepMnist, LeNet5, LeNet300
 from abscise.train._names import ModelName
 from abscise.train._recipe import Recipe
 from abscise.train._recipe_data import facts_of
@@ -44,6 +44,7 @@ def _build(recipe: Recipe) -> object:
         ModelName.CONV: lambda: ConvNet(
             recipe.widths, recipe.hidden[0], channels=channels, side=side, classes=classes, **given
         ),
+        ModelName.DEEPMNIST: lambda: DeepMnist(**given),
         ModelName.LENET300: lambda: LeNet300(**given),
         ModelName.LENET5: lambda: LeNet5(**given),
         ModelName.MLP: lambda: MLP(numbers, recipe.hidden, classes, **given),

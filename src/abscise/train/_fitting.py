@@ -47,6 +47,7 @@ def _rule(model: str, shape: tuple[int, ...]) -> str | None:
     rules: dict[str, tuple[bool, str]] = {
         ModelName.BASICNET: small,
         ModelName.CONV: (square and shape[2] % 4 == 0, "images of side 4n"),
+        ModelName.DEEPMNIST: (shape == (1, 28, 28), "grey 28x28 images"),
         ModelName.LENET300: (torch.Size(shape).numel() == 784, "28x28 images"),
         ModelName.LENET5: (shape == (1, 28, 28), "grey 28x28 images"),
         ModelName.RESNET20: (images, "images"),

@@ -126,3 +126,34 @@ class LeNet5(nn.Module):
         first = self.relu(self.pool(self.conv1(images)))
         second = self.relu(self.pool(self.conv2(first)))
         return self.fc2(self.relu(self.fc1(second.flatten(1))))
+
+
+class DeepMnist(nn.Module):
+    """Two convolutions of 32 and 64 filters, 1024 hidden units, dropout; 3,274,634 parameters.
+
+    Convolutions 5x5, padded to keep the size, each followed by ReLU and 2x2 max pooling; 3,136 to
+    1,024 units, ReLU, dropout, 10 classes.
+
+    Source: the network that R. Ma, J. Miao, L. Niu, P. Zhang 2019, "Transformed l1 Regularization
+    for Learning Sparse Deep Neural Networks" (arXiv 1901.01021) train on MNIST.
+
+    Args:
+        dropout: Share of the hidden units that a training step leaves out, in [0, 1).
+    """
+
+    def __init__(self, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 32, 5, padding=2)
+        self.conv2 = nn.Conv2d(32, 64, 5, padding=2)
+        self.pool = nn.MaxPool2d(2)
+        self.fc1 = nn.Linear(3136, 1024)
+        self.relu = nn.ReLU()
+        self.dropout = nn.Dropout(dropout)
+        self.fc2 = nn.Linear(1024, 10)
+
+    @override
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits `(images, 10)` of images `(images, 1, 28, 28)`."""
+        first = self.pool(self.relu(self.conv1(images)))
+        second = self.pool(self.relu(self.conv2(first)))
+        return self.fc2(self.dropout(self.relu(self.fc1(second.flatten(1)))))

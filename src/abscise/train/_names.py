@@ -8,6 +8,7 @@ class ModelName(StrEnum):
 
     BASICNET = "basicnet"
     CONV = "conv"
+    DEEPMNIST = "deepmnist"
     LENET300 = "lenet300"
     LENET5 = "lenet5"
     MLP = "mlp"

@@ -74,6 +74,12 @@ class Drawing:
         """A rectangle. All of a role are one path, roles in the order of their first box."""
         self.boxes.setdefault((axes, role), []).append(corners)
 
+    def polygon(self, axes: Axes, corners: list[tuple[float, float]], role: str) -> None:
+        """A filled shape with these corners."""
+        codes = [Path.MOVETO, *[Path.LINETO] * (len(corners) - 1), Path.CLOSEPOLY]
+        patch = axes.add_patch(PathPatch(Path([*corners, corners[0]], codes), clip_on=False))
+        patch.set_gid(_ROLE + role)
+
     def svg(self, label: str) -> str:
         """The drawing as one SVG element that screen readers announce as `label`."""
         for (axes, role), boxes in self.boxes.items():

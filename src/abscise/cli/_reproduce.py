@@ -1,0 +1,150 @@
+"""`abscise reproduce`: a founding paper's experiment: run what is missing, then tell what came out."""
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from rich.console import Console
+
+from abscise.cli._options import ReproduceOptions
+from abscise.cli._reproduce_view import ReproduceView
+from abscise.cli._run_folder import check_record
+from abscise.cli._usage import UsageError
+from abscise.papers import (
+    Choice,
+    Experiment,
+    Place,
+    Tally,
+    experiment,
+    read_finished,
+    run_tasks,
+    view,
+    write_report,
+)
+
+T = TypeVar("T")
+
+
+def run_reproduce(options: ReproduceOptions, console: Console) -> bool:
+    """Run the experiment's tasks that have no line yet; with --report, only tell of the lines."""
+    paper = experiment(options.experiment)
+    lines = options.out or Path("results") / f"{paper.name}{'-quick' * options.quick}.jsonl"
+    if options.report:
+        return _report(paper, lines, options, console)
+    if options.page is not None or options.to is not None:
+        message = "--to and --page belong to --report"
+        raise UsageError(message)
+    check_record(lines, "--out")
+    choice = _choice(options)
+    tasks = paper.tasks(choice)
+    place = Place(lines, options.data_root, options.device)
+    console.print(f"abscise reproduce: {paper.name}, {len(tasks)} runs, {lines}", soft_wrap=True)
+    with (
+        _telling_how_to_go_on(options, console),
+        _helpers(options),
+        ReproduceView(console) as shown,
+    ):
+        tally = run_tasks(paper, tasks, place, shown.show)
+    return _told(tally, paper, lines, console)
+
+
+def _choice(options: ReproduceOptions) -> Choice:
+    return Choice(
+        quick=options.quick,
+        datasets=options.datasets,
+        networks=options.networks,
+        methods=options.methods,
+        seeds=tuple(_number("--seeds", text, int) for text in options.seeds),
+        strengths=tuple(_number("--strengths", text, float) for text in options.strengths),
+        epochs=options.epochs,
+        limit=options.limit,
+    )
+
+
+def _number(option: str, text: str, kind: Callable[[str], T]) -> T:
+    try:
+        return kind(text)
+    except ValueError as problem:
+        message = f"{option} must be a number, got {text!r}"
+        raise UsageError(message) from problem
+
+
+def _report(paper: Experiment, lines: Path, options: ReproduceOptions, console: Console) -> bool:
+    finished = read_finished(lines, paper.name)
+    written = write_report(paper, finished, options.to or lines.with_suffix(""), options.page)
+    console.print(view(paper.outcome(finished)))
+    for path in written:
+        console.print(f"written: {path}", soft_wrap=True)
+    return True
+
+
+def _told(tally: Tally, paper: Experiment, lines: Path, console: Console) -> bool:
+    """What came of it; True unless a run failed."""
+    parts = [f"{tally.finished} runs finished", f"{tally.before} were there before"]
+    if tally.elsewhere:
+        parts.append(f"{tally.elsewhere} are done by other processes")
+    console.print(", ".join(parts))
+    for task, problem in tally.failed:
+        console.print(f"failed: {task.label}: {problem}", soft_wrap=True)
+    console.print(
+        f"the report: abscise reproduce {paper.name} --report --out {shlex.quote(str(lines))}",
+        soft_wrap=True,
+    )
+    return not tally.failed
+
+
+@contextmanager
+def _telling_how_to_go_on(options: ReproduceOptions, console: Console) -> Iterator[None]:
+    """Ctrl-C loses nothing that is finished; the same command goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        line = shlex.join(["abscise", "reproduce", *_arguments(options)])
+        console.print(f"what is finished is kept; go on with:\n    {line}", soft_wrap=True)
+        raise
+
+
+@contextmanager
+def _helpers(options: ReproduceOptions) -> Iterator[None]:
+    """Further processes of the same command, which share the work; none outlives this one."""
+    code = "import sys; from abscise.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "reproduce", *_arguments(options, workers=1)]
+    nowhere = subprocess.DEVNULL
+    started = [
+        subprocess.Popen(command, stdout=nowhere, stderr=nowhere)  # noqa: S603 - this very command
+        for _ in range(options.workers - 1)
+    ]
+    try:
+        yield
+        for helper in started:
+            _ = helper.wait()
+    finally:
+        for helper in started:
+            if helper.poll() is None:
+                helper.terminate()
+        for helper in started:
+            _ = helper.wait()
+
+
+def _arguments(options: ReproduceOptions, workers: int | None = None) -> list[str]:
+    """The command line of `options`."""
+    many = workers or options.workers
+    given: dict[str, tuple[object, ...]] = {
+        "--datasets": options.datasets,
+        "--networks": options.networks,
+        "--methods": options.methods,
+        "--seeds": options.seeds,
+        "--strengths": options.strengths,
+        "--epochs": (options.epochs,) if options.epochs else (),
+        "--limit": (options.limit,) if options.limit else (),
+        "--out": () if options.out is None else (options.out,),
+        "--data-root": () if options.data_root is None else (options.data_root,),
+        "--device": () if options.device == "cpu" else (options.device,),
+        "--workers": () if many == 1 else (many,),
+    }
+    pairs = [part for name, values in given.items() for of in values for part in (name, str(of))]
+    return [options.experiment, *pairs, *(["--quick"] if options.quick else [])]

@@ -1,0 +1,204 @@
+"""The outcome of a sweep: per method the sparsest result at an allowed error, and all points."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from abscise.papers._finished import Finished
+from abscise.papers._outcome import Outcome, Table
+from abscise.papers._points import Point, Range, Scene, points_of, sparsest
+from abscise.report import ParetoCurve, ParetoPanel, ParetoRow, ParetoSpot
+
+ALLOWED = 1.5
+"""Times the dense network's error on the validation part: what a result may have to be chosen."""
+
+HIGHEST = 3.0
+"""Times the dense network's test error: what is above is not drawn."""
+
+DENSE = "dense"
+_CHOSEN = (
+    "method",
+    "strength",
+    "seeds",
+    "test error, %",
+    "weights left",
+    "compression",
+    "units left",
+    "MACs left",
+    "kB on disk",
+)
+
+
+def sweep_outcome(
+    title: str, source: str, titles: Mapping[str, str], main: str, finished: Sequence[Finished]
+) -> Outcome:
+    """Tables and pictures of a sweep; `titles` gives the methods' names and their order.
+
+    Args:
+        title: Of the experiment.
+        source: The paper.
+        titles: Method -> its name in tables.
+        main: The method that the paper is about.
+        finished: In any order.
+    """
+    scenes = points_of(finished)
+    ordered = {
+        scene: tuple(point for name in titles for point in points if point.method == name)
+        for scene, points in scenes.items()
+    }
+    return Outcome(
+        title=title,
+        source=source,
+        sentences=tuple(
+            sentence
+            for scene, points in ordered.items()
+            for sentence in _sentences(scene, points, titles, main)
+        ),
+        tables=tuple(_chosen(scene, points, titles) for scene, points in ordered.items()),
+        details=tuple(_everything(scene, points, titles) for scene, points in ordered.items()),
+        pictures=tuple(_pictured(scene, points, titles, main) for scene, points in ordered.items()),
+    )
+
+
+def chosen(points: Sequence[Point]) -> dict[str, Point]:
+    """Method -> its sparsest point within `ALLOWED` of the dense network; dense itself, too."""
+    dense = next((point for point in points if point.method == DENSE), None)
+    if dense is None:
+        return {}
+    highest = ALLOWED * dense.validation
+    names = dict.fromkeys(point.method for point in points)
+    found = {name: sparsest([it for it in points if it.method == name], highest) for name in names}
+    return {name: point for name, point in found.items() if point is not None}
+
+
+def _sentences(
+    scene: Scene, points: Sequence[Point], titles: Mapping[str, str], main: str
+) -> list[str]:
+    """Who is the sparsest, and where the paper's method stands."""
+    best = {name: point for name, point in chosen(points).items() if name != DENSE}
+    if not best:
+        return []
+    ranked = sorted(best, key=lambda name: best[name].nonzero)
+    first = best[ranked[0]]
+    leads = f"{scene.title}: the fewest weights at an allowed error has {titles[ranked[0]]}"
+    said = [f"{leads} ({_compression(first)} at {first.error:.2f} % test error)."]
+    if main in best and ranked[0] != main:
+        own = best[main]
+        said.append(
+            f"{scene.title}: {titles[main]} comes {_ordinal(ranked.index(main) + 1)} of "
+            f"{len(ranked)} ({_compression(own)} at {own.error:.2f} %)."
+        )
+    return said
+
+
+def _chosen(scene: Scene, points: Sequence[Point], titles: Mapping[str, str]) -> Table:
+    found = chosen(points)
+    return Table(
+        scene.title,
+        f"The fewest non-zero weights whose error on the validation part is at most {ALLOWED:g} "
+        "times the dense network's; means over the seeds, range of the test error.",
+        _CHOSEN,
+        tuple(_row(found[name], titles) for name in titles if name in found),
+    )
+
+
+def _everything(scene: Scene, points: Sequence[Point], titles: Mapping[str, str]) -> Table:
+    rows = tuple(
+        (*_row(point, titles), f"{point.validation:.2f}", _certificates(point)) for point in points
+    )
+    header = (*_CHOSEN, "validation error, %", "certificates")
+    return Table(f"{scene.title}: all points", "Means over the seeds.", header, rows)
+
+
+def _row(point: Point, titles: Mapping[str, str]) -> tuple[str, ...]:
+    return (
+        titles[point.method],
+        "-" if point.strength is None else f"{point.strength:g}",
+        f"{len(point.runs)}",
+        _with_range(point.error, point.range_of(lambda run: run.error_percent)),
+        f"{point.nonzero:,.0f}",
+        _compression(point),
+        f"{point.of(lambda run: run.units_kept):,.0f} of {point.runs[0].units:,}",
+        _share(point),
+        _kilobytes(point),
+    )
+
+
+def _with_range(value: float, ends: Range) -> str:
+    return f"{value:.2f} ({ends[0]:.2f}-{ends[1]:.2f})"
+
+
+def _compression(point: Point) -> str:
+    return f"{point.runs[0].parameters / max(point.nonzero, 1):.1f}x"
+
+
+def _share(point: Point) -> str:
+    """MACs that are left of the dense network's."""
+    known = [(run.macs, run.dense_macs) for run in point.runs]
+    shares = [kept / dense for kept, dense in known if kept is not None and dense]
+    return "-" if len(shares) < len(known) else f"{100 * sum(shares) / len(shares):.1f} %"
+
+
+def _kilobytes(point: Point) -> str:
+    known = [run.bytes_on_disk for run in point.runs if run.bytes_on_disk is not None]
+    return "-" if len(known) < len(point.runs) else f"{sum(known) / len(known) / 1000:,.1f}"
+
+
+def _certificates(point: Point) -> str:
+    passed = sum(run.certified for run in point.runs)
+    whole = f"{passed} passed"
+    return whole if passed == len(point.runs) else f"{whole}, {len(point.runs) - passed} constant"
+
+
+def _ordinal(number: int) -> str:
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(0 if number in {11, 12, 13} else number % 10, "th")
+    return f"{number}{ending}"
+
+
+def _pictured(
+    scene: Scene, points: Sequence[Point], titles: Mapping[str, str], main: str
+) -> ParetoRow:
+    dense = next((point for point in points if point.method == DENSE), None)
+    reference, highest = None, 100.0
+    if dense is not None:
+        reference = (dense.error, dense.range_of(lambda run: run.error_percent))
+        highest = HIGHEST * dense.error
+    figures = {
+        "weights": lambda run: run.nonzero / run.parameters,
+        "units": lambda run: run.units_kept / max(run.units, 1),
+        "MACs": lambda run: (run.macs or 0) / (run.dense_macs or 1),
+    }
+    return ParetoRow(
+        scene.title,
+        tuple(
+            ParetoPanel(
+                name,
+                tuple(
+                    _curve(titles, method, main, points, figure)
+                    for method in titles
+                    if any(it.method == method and it.strength is not None for it in points)
+                ),
+                reference,
+                highest,
+            )
+            for name, figure in figures.items()
+        ),
+    )
+
+
+def _curve(
+    titles: Mapping[str, str],
+    method: str,
+    main: str,
+    points: Sequence[Point],
+    figure: Callable[[Finished], float],
+) -> ParetoCurve:
+    own = [point for point in points if point.method == method and point.strength is not None]
+    spots = tuple(
+        ParetoSpot(
+            point.of(figure),
+            point.error,
+            point.range_of(figure),
+            point.range_of(lambda run: run.error_percent),
+        )
+        for point in own
+    )
+    return ParetoCurve(titles[method], list(titles).index(method), spots, main=method == main)
