@@ -28,7 +28,11 @@ from abscise.sparsify._driver import ProximalWorker
 from abscise.sparsify._groups import Columns, Filters, Groups, Heads, Rows
 from abscise.sparsify._magnitude import Magnitude, MagnitudeWorker, Scope
 from abscise.sparsify._metric import Metric
+from abscise.sparsify._outputs import Mean, Outputs
 from abscise.sparsify._proximal import Proximal
+from abscise.sparsify._sensitivity import Sensitivity
+from abscise.sparsify._sensitivity_worker import SensitivityWorker
+from abscise.sparsify._serene import SeReNe
 from abscise.sparsify._slimming import Form, NetworkSlimming, NetworkSlimmingWorker
 
 __all__ = [
@@ -42,15 +46,20 @@ __all__ = [
     "Heads",
     "Magnitude",
     "MagnitudeWorker",
+    "Mean",
     "Metric",
     "NetworkSlimming",
     "NetworkSlimmingWorker",
+    "Outputs",
     "PerDepth",
     "Proximal",
     "ProximalWorker",
     "Rows",
     "Schedule",
     "Scope",
+    "SeReNe",
+    "Sensitivity",
+    "SensitivityWorker",
     "Sparsifier",
     "WarmUp",
     "Worker",

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 from torch.utils.hooks import RemovableHandle
 
@@ -17,6 +17,14 @@ class Worker(ABC):
 
     takes_closure: bool = True
     """Whether it works where `optimizer.step(closure)` computes the gradients within the step."""
+    def start(self) -> None:  # noqa: B027 - not all need it
+        """Called once it is attached: the moment for hooks on the model."""
+
+    def stop(self) -> None:  # noqa: B027 - not all need it
+        """Called when it is detached: the model is as it was before `start`."""
+
+    def observe(self, logits: Tensor, target: Tensor | None = None) -> None:  # noqa: B027
+        """Called by loops between the forward pass and `backward()`; by default nothing happens."""
 
     def before_step(self, optimizer: Optimizer) -> None:  # noqa: B027 - not all need it
         """Called before every `optimizer.step()`; by default nothing happens."""
@@ -69,6 +77,7 @@ class Attachment(Generic[W_co]):
         ]
         self._armed = False
         vars(optimizer).setdefault(_ATTACHED, []).append(self)
+        worker.start()
 
     @property
     def attached(self) -> bool:
@@ -76,7 +85,9 @@ class Attachment(Generic[W_co]):
         return bool(self._handles)
 
     def detach(self) -> None:
-        """Act no more; the optimizer's hooks are as they were. A second call does nothing."""
+        """Act no more; optimizer and model have the hooks they had. A second call does nothing."""
+        if self._handles:
+            self.worker.stop()
         while self._handles:
             self._handles.pop().remove()
         others = [one for one in vars(self._optimizer).get(_ATTACHED, []) if one is not self]
@@ -84,6 +95,13 @@ class Attachment(Generic[W_co]):
             vars(self._optimizer)[_ATTACHED] = others
         else:
             vars(self._optimizer).pop(_ATTACHED, None)
+
+    def observe(self, logits: Tensor, target: Tensor | None = None) -> None:
+        """Show the sparsifier a batch, between the forward pass and `backward()`.
+
+        Only some look at it, such as `Sensitivity`; for the others nothing happens.
+        """
+        self.worker.observe(logits, target)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs: plain values and tensors, no pickle; tensors are not copied."""

@@ -55,6 +55,12 @@ def weights_of(model: nn.Module, optimizer: Optimizer) -> Weights:
     return Weights(every, owners, buffers, frozenset(trained))
 
 
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model itself, without what DDP, `torch.compile` or lightning-fabric put around it."""
+    prefix = _prefix([name for name, _ in model.named_parameters()])
+    return model.get_submodule(prefix.rstrip("."))
+
+
 def _prefix(names: list[str]) -> str:
     found = ""
     while True:

@@ -1,0 +1,271 @@
+"""Sensitivities, measured: of parameters by example or by batch, of units by their outputs."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from abscise.sparsify._attribution import Attribution, Group, attribute, owners_of
+from abscise.sparsify._backward import can_batch, chunks, gradients
+from abscise.sparsify._gradients import Deltas, Host, example_gradients, outer_factors, rule_of
+from abscise.sparsify._rerun import Call, Calls, Rerun
+
+CACHE_BYTES = 1 << 20
+"""On a CPU, gradients of single examples are summed up before they leave the cache."""
+
+LogitsOf = Callable[[Any], Tensor]
+Measured = dict[str, Tensor]
+
+
+class Measure(Protocol):
+    """What a sensitivity is made of."""
+
+    def __call__(self, rerun: Rerun, chosen: Tensor, logits_of: LogitsOf) -> Measured:
+        """The mean over passes and examples; `chosen` is `(passes, examples)`."""
+        ...
+
+
+class ExampleMean:
+    """E|.|: the mean over examples and passes of `|d output / d parameter|`."""
+
+    def __init__(
+        self, model: nn.Module, parameters: Mapping[str, Tensor], chunk_bytes: int
+    ) -> None:
+        """Nothing is run yet."""
+        self._model = model
+        self._parameters = parameters
+        self._chunk_bytes = chunk_bytes
+        modules = dict(model.named_modules())
+        held = owners_of(model, parameters).values()
+        self._owners = [modules[path] for path in dict.fromkeys(p for of in held for p, _ in of)]
+        self._known: dict[tuple[int, ...], Attribution] = {}
+
+    def __call__(self, rerun: Rerun, chosen: Tensor, logits_of: LogitsOf) -> Measured:
+        """See `Measure`."""
+        logits, calls, source = self._attributed(rerun, logits_of)
+        sums = [_summing(group, calls, self._chunk_bytes) for group in source.groups]
+        edges = [edge for one in sums for call in one.calls for edge in call.edges]
+        at = [edge.at for edge in edges]
+        size = sum(edge.shape.numel() for edge in edges)
+        single = list(source.single)
+        for ahead in chunks(chosen, logits, size, self._chunk_bytes):
+            found = iter(gradients(logits, at, ahead, batched=source.batched))
+            for one in sums:
+                deltas = [[next(found) for _ in call.edges] for call in one.calls]
+                if not one.group.certain and _any(deltas):
+                    single += [name for name in one.group.names if name not in single]
+                else:
+                    one.add(deltas)
+            del found
+        if len(single) > len(source.single):  # what was proved by zeros alone is not zero any more
+            self._known.clear()
+        total = {name: torch.zeros_like(value) for name, value in self._parameters.items()}
+        for one in sums:
+            total |= one.total()
+        total |= self._one_by_one(single, chosen, logits, batched=source.batched)
+        for value in total.values():
+            _ = value.div_(chosen.numel())
+        return total
+
+    def _attributed(self, rerun: Rerun, logits_of: LogitsOf) -> tuple[Tensor, Calls, Attribution]:
+        """A run, and where gradients come from when modules are called as often as in it."""
+        known = {
+            id(host.module): host.module
+            for source in self._known.values()
+            for group in source.groups
+            for host in group.hosts
+        }
+        recorded = {id(module): module for module in self._owners} | known
+        output, calls = rerun.run(recorded.values())
+        logits = logits_of(output)
+        counts = tuple(len(calls.get(id(module), ())) for module in self._owners)
+        source = self._known.get(counts)
+        if source is None or not source.fits(calls, len(logits)):
+            output, calls = rerun.run(self._model.modules())
+            logits = logits_of(output)
+            source = attribute(self._model, logits, calls, self._parameters)
+            self._known[counts] = source
+        return logits, calls, source
+
+    def _one_by_one(
+        self, names: Sequence[str], chosen: Tensor, logits: Tensor, *, batched: bool
+    ) -> Measured:
+        """By a backward pass for each example, as many at a time as fit."""
+        if not names:
+            return {}
+        at = [self._parameters[name] for name in names]
+        total = {name: torch.zeros_like(self._parameters[name]) for name in names}
+        examples = torch.eye(chosen.shape[1], device=logits.device, dtype=logits.dtype)
+        shape = (-1, *[1] * (logits.ndim - 1))
+        batched = batched and can_batch(logits, at)
+        size = 2 * logits.element_size() * (logits.numel() + sum(one.numel() for one in at))
+        for ahead in chunks(chosen, logits, 0, 0):
+            for some in examples.split(max(1, self._chunk_bytes // size)):
+                alone = ahead * some.view(len(some), *shape)
+                for name, each in zip(
+                    names, gradients(logits, at, alone, batched=batched), strict=True
+                ):
+                    if each is not None:
+                        _ = total[name].add_(each.abs().sum(0))
+        return total
+
+
+class BatchMean:
+    """|E.|: the absolute value of the derivatives' mean over the examples, averaged over passes."""
+
+    def __init__(self, parameters: Mapping[str, Tensor], chunk_bytes: int) -> None:
+        """Nothing is run yet."""
+        self._parameters = parameters
+        self._chunk_bytes = chunk_bytes
+
+    def __call__(self, rerun: Rerun, chosen: Tensor, logits_of: LogitsOf) -> Measured:
+        """See `Measure`."""
+        output, _ = rerun.run(())
+        logits = logits_of(output)
+        at = list(self._parameters.values())
+        total = {name: torch.zeros_like(value) for name, value in self._parameters.items()}
+        batched = len(chosen) > 1 and can_batch(logits, at)
+        size = sum(one.numel() for one in at)
+        for ahead in chunks(chosen, logits, size, self._chunk_bytes):
+            each = gradients(logits, at, ahead, batched=batched)
+            for value, found in zip(total.values(), each, strict=True):
+                if found is not None:
+                    _ = value.add_(found.abs().sum(0))
+        for value in total.values():
+            _ = value.div_(chosen.numel())
+        return total
+
+
+class UnitMean:
+    """Of what a unit gives before its activation: mean over examples, positions, calls, passes."""
+
+    def __init__(self, layers: Mapping[str, Sequence[nn.Module]], chunk_bytes: int) -> None:
+        """Layer name -> its modules, several if they share their weight; nothing is run yet."""
+        self._layers = layers
+        self._chunk_bytes = chunk_bytes
+
+    def __call__(self, rerun: Rerun, chosen: Tensor, logits_of: LogitsOf) -> Measured:
+        """See `Measure`."""
+        output, calls = rerun.run([module for of in self._layers.values() for module in of])
+        logits = logits_of(output)
+        there = {
+            layer: [(m, call) for m in modules for call in calls.get(id(m), ()) if call.edges]
+            for layer, modules in self._layers.items()
+        }
+        edges = [call.edges[0] for of in there.values() for _, call in of]
+        at = [edge.at for edge in edges]
+        total = {layer: _zeros(modules[0]) for layer, modules in self._layers.items()}
+        batched = len(chosen) > 1 and can_batch(logits, at)
+        size = sum(edge.shape.numel() for edge in edges)
+        for ahead in chunks(chosen, logits, size, self._chunk_bytes):
+            found = iter(gradients(logits, at, ahead, batched=batched))
+            for layer, of in there.items():
+                for module, _ in of:
+                    delta = next(found)
+                    if delta is not None:
+                        _ = total[layer].add_(_by_unit(module, delta), alpha=1 / len(of))
+        for value in total.values():
+            _ = value.div_(len(chosen))
+        return total
+
+
+def _zeros(module: Any) -> Tensor:
+    count = getattr(module, "num_features", None) or getattr(module, "out_channels", None)
+    return module.weight.new_zeros(count or module.out_features)
+
+
+def _by_unit(module: nn.Module, delta: Tensor) -> Tensor:
+    """`(units,)`: the mean of `|delta|` over all but units, summed over passes."""
+    axis = delta.ndim - 1 if isinstance(module, nn.Linear) else 2
+    moved = delta.abs().movedim(axis, 0).flatten(1)
+    return moved.mean(1).mul_(len(delta))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Outer:
+    """The gradients are outer products: one product of matrices instead of one for each example.
+
+    Source: |a b| = |a| |b|, so a sum of |delta_i| |x_j| over examples is a product of matrices.
+    """
+
+    group: Group
+    host: Host
+    calls: tuple[Call, ...]
+    factors: Tensor
+    ahead: Tensor
+
+    def add(self, deltas: Sequence[Deltas]) -> None:
+        """The sum over passes of the absolute values."""
+        delta = deltas[0][0]
+        if delta is not None:
+            _ = self.ahead.add_(delta.abs().sum(0).view(self.ahead.shape))
+
+    def total(self) -> Measured:
+        """Sums over examples and passes."""
+        examples, groups, _ = self.factors.shape
+        ahead = self.ahead.view(examples, groups, -1).permute(1, 2, 0)
+        weight = torch.bmm(ahead, self.factors.abs().transpose(0, 1))
+        found = {"weight": weight, "bias": self.ahead.sum(0)}
+        shapes = {leaf: getattr(self.host.module, leaf).shape for leaf in self.host.leaves.values()}
+        return {name: found[leaf].view(shapes[leaf]) for name, leaf in self.host.leaves.items()}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pieces:
+    """The gradients of some examples and passes at a time."""
+
+    group: Group
+    hosts: tuple[Host, ...]
+    calls: tuple[Call, ...]
+    chunk_bytes: int
+    sums: Measured
+
+    def add(self, deltas: Sequence[Deltas]) -> None:
+        """All examples and passes, piece by piece."""
+        first = next((one for of in deltas for one in of if one is not None), None)
+        if first is None:
+            return
+        for passes, rows in self._spans(first.shape[0], first.shape[1]):
+            joined: Measured = {}
+            for host, call, of in zip(self.hosts, self.calls, deltas, strict=True):
+                some = [None if one is None else one[passes] for one in of]
+                for name, each in example_gradients(host, call, some, rows).items():
+                    joined[name] = joined[name] + each if name in joined else each
+            for name, each in joined.items():
+                _ = self.sums[name].add_(each.detach().abs().sum((0, 1)))
+
+    def _spans(self, passes: int, examples: int) -> Iterator[tuple[slice, slice]]:
+        one = sum(value.numel() * value.element_size() for value in self.sums.values())
+        some = min(passes, max(1, self.chunk_bytes // one))
+        rows = min(examples, max(1, self.chunk_bytes // (one * some)))
+        for start in range(0, passes, some):
+            for row in range(0, examples, rows):
+                yield slice(start, start + some), slice(row, row + rows)
+
+    def total(self) -> Measured:
+        """Sums over examples and passes."""
+        return self.sums
+
+
+def _summing(group: Group, calls: Calls, chunk_bytes: int) -> _Outer | _Pieces:
+    there = group.calls(calls)
+    host, call = there[0]
+    factors = outer_factors(host, call) if len(there) == 1 else None
+    if factors is not None:
+        ahead = factors.new_zeros((len(factors), call.edges[0].shape[1]))
+        return _Outer(group, host, (call,), factors, ahead)
+    sums = {
+        name: torch.zeros_like(host.module.get_parameter(leaf))
+        for name, leaf in host.leaves.items()
+    }
+    quick = all(rule_of(*one) is not None for one in there)
+    small = quick and next(iter(sums.values())).device.type == "cpu"
+    bound = min(chunk_bytes, CACHE_BYTES) if small else chunk_bytes
+    hosts, each = zip(*there, strict=True)
+    return _Pieces(group, hosts, each, bound, sums)
+
+
+def _any(deltas: Sequence[Deltas]) -> bool:
+    return any(one is not None and bool(one.any()) for of in deltas for one in of)

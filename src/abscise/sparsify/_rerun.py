@@ -1,0 +1,189 @@
+"""rerun: a forward pass once more, on some of its examples, that leaves no trace in the model."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+from abscise._inputs import map_tensors
+from abscise.sparsify._watch import NORMS, Seen, takes_batch
+
+Statistics = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Edge:
+    """One output of one call of a module, as it was before anything changed it in place.
+
+    Args:
+        place: Which of the tensors that the module returned.
+        shape: Of it.
+        at: Where its gradient is taken.
+    """
+
+    place: int
+    shape: torch.Size
+    at: GradientEdge
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Call:
+    """One call of a module.
+
+    Args:
+        args: What it was called with.
+        kwargs: Likewise.
+        edges: Its outputs that require grad.
+        versions: Of the tensors it was called with, by which changes in place are seen.
+        statistics: Of a batch norm: mean and variance that it normalised with.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    edges: tuple[Edge, ...]
+    versions: tuple[int, ...]
+    statistics: Statistics | None
+
+    def unchanged(self) -> bool:
+        """Are its inputs still what it read?"""
+        return self.versions == _versions((self.args, self.kwargs))
+
+
+Calls = dict[int, list[Call]]
+"""Id of a module -> its calls, in order."""
+
+
+def tensors_of(tree: Any) -> list[Tensor]:
+    """All tensors in nested tuples, lists and dictionaries, in order."""
+    found: list[Tensor] = []
+    _ = map_tensors(tree, found.append)
+    return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rerun:
+    """A model that may be run again on what it has seen; made by `undisturbed`.
+
+    Args:
+        model: Without wrappers.
+        seen: Its forward pass.
+        examples: How many examples that had; a tensor with so many rows is taken for a batch.
+        rows: Those that are run again; None: all.
+        norms: Batch norms that took the statistics of their batch.
+    """
+
+    model: nn.Module
+    seen: Seen
+    examples: int
+    rows: Tensor | None
+    norms: tuple[nn.Module, ...]
+
+    def run(self, recorded: Iterable[nn.Module]) -> tuple[Any, Calls]:
+        """What the model returns, and the calls of `recorded` modules. The same at every call."""
+        calls: Calls = {}
+        counts: dict[int, int] = {}
+
+        def record(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            calls.setdefault(id(module), []).append(_call(module, args, kwargs, output))
+
+        def hold(module: nn.Module, args: Any) -> None:
+            place = counts[id(module)] = counts.get(id(module), -1) + 1
+            before = self.seen.norms.get(id(module), [])
+            read = before[place] if place < len(before) else args[0].detach()
+            module.running_mean, module.running_var = _statistics(read)
+
+        _rewind(self.seen)
+        handles = [one.register_forward_pre_hook(hold) for one in self.norms]
+        try:
+            handles += [one.register_forward_hook(record, with_kwargs=True) for one in recorded]
+            args, kwargs = map_tensors((self.seen.args, dict(self.seen.kwargs)), self._chosen)
+            return self.model(*args, **kwargs), calls
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _chosen(self, tensor: Tensor) -> Tensor:
+        """The chosen rows of a batch; half precision becomes that of the weights."""
+        found = tensor.detach()
+        if found.dtype in (torch.float16, torch.bfloat16):
+            found = found.to(next(self.model.parameters()).dtype)
+        if self.rows is None or found.ndim == 0 or len(found) != self.examples:
+            return found
+        return found.index_select(0, self.rows.to(found.device))
+
+
+@contextmanager
+def undisturbed(
+    model: nn.Module, seen: Seen, examples: int, rows: Tensor | None
+) -> Iterator[Rerun]:
+    """Inside, the model may be run again: gradients on, autocast off, batch statistics held.
+
+    Random numbers are those that the forward pass drew, so on the same examples dropout has the
+    same masks. Afterwards, also after an exception, buffers, modes, random states and autocast are
+    as they were.
+    """
+    norms = tuple(one for one in model.modules() if isinstance(one, NORMS) and takes_batch(one))
+    with ExitStack() as stack:
+        stack.enter_context(torch.enable_grad())
+        for kind in {device.type for device in seen.random}:
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        gpus = [device for device in seen.random if device.type == "cuda"]
+        stack.enter_context(torch.random.fork_rng(gpus))
+        _keep_buffers(model, stack)
+        for norm in norms:
+            if norm.training:
+                stack.callback(setattr, norm, "training", norm.training)
+                norm.training = False
+        yield Rerun(model, seen, examples, rows, norms)
+
+
+def _keep_buffers(model: nn.Module, stack: ExitStack) -> None:
+    """Until the stack is left, the model has copies of its buffers."""
+    copies: dict[int, Tensor] = {}
+    for module in model.modules():
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            copy = copies.setdefault(id(buffer), buffer.clone())
+            stack.callback(setattr, module, name, buffer)
+            setattr(module, name, copy)
+        if isinstance(module, NORMS) and module.running_mean is None:
+            stack.callback(setattr, module, "running_mean", None)
+            stack.callback(setattr, module, "running_var", None)
+
+
+def _call(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Call:
+    edges = [
+        Edge(place, tensor.shape, get_gradient_edge(tensor))
+        for place, tensor in enumerate(tensors_of(output))
+        if tensor.requires_grad
+    ]
+    statistics = None
+    if isinstance(module, NORMS) and module.running_mean is not None:
+        assert module.running_var is not None
+        statistics = (module.running_mean, module.running_var)
+    return Call(args, kwargs, tuple(edges), _versions((args, kwargs)), statistics)
+
+
+def _versions(tree: Any) -> tuple[int, ...]:
+    return tuple(one._version for one in tensors_of(tree))  # noqa: SLF001 - how autograd sees it
+
+
+def _statistics(read: Tensor) -> Statistics:
+    """Mean and variance of each channel; in two fast passes, which `var_mean` has not on a CPU."""
+    others = [dim for dim in range(read.ndim) if dim != 1]
+    values = read.float() if read.dtype in (torch.float16, torch.bfloat16) else read
+    mean = values.mean(others)
+    shape = [1, -1, *[1] * (read.ndim - 2)]
+    return mean, (values - mean.view(shape)).square_().mean(others)
+
+
+def _rewind(seen: Seen) -> None:
+    """Set the generators to where they were before the forward pass."""
+    for device, state in seen.random.items():
+        if device.type == "cpu":
+            torch.set_rng_state(state)
+        else:
+            torch.cuda.set_rng_state(state, device)

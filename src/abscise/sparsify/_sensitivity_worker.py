@@ -1,0 +1,309 @@
+"""SensitivityWorker: measures what is observed, and shrinks after each step what matters little."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.optim import Optimizer
+from typing_extensions import override
+
+from abscise._errors import ModelError
+from abscise.sparsify._attach import Worker
+from abscise.sparsify._measure import Measure
+from abscise.sparsify._outputs import (
+    Mean,
+    Outputs,
+    check_logits,
+    check_target,
+    looks_like_softmax,
+    picked,
+)
+from abscise.sparsify._rerun import undisturbed
+from abscise.sparsify._sensitivity_state import State, read_state
+from abscise.sparsify._watch import Seen, Watch
+from abscise.sparsify._weights import unwrapped
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shrunk:
+    """A parameter, and which sensitivity belongs to which of its elements.
+
+    Args:
+        name: The parameter's.
+        parameter: Itself.
+        key: Of its sensitivity.
+        measured: The shape of its sensitivity.
+        shape: A view of the parameter,
+        along: and the view of the sensitivity that broadcasts over it.
+    """
+
+    name: str
+    parameter: Tensor
+    key: str
+    measured: tuple[int, ...]
+    shape: tuple[int, ...]
+    along: tuple[int, ...]
+
+    def spread(self, values: Tensor) -> Tensor:
+        """A view of the sensitivity with the parameter's shape."""
+        return values.view(self.along).expand(self.shape).reshape(self.parameter.shape)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Observing:
+    """How a sparsifier looks at a batch; see the arguments of `Sensitivity`."""
+
+    who: str
+    outputs: Outputs
+    mean: Mean
+    estimate: bool
+    rescale: bool
+    average: float
+    every: int
+    examples: int | None
+    seed: int
+    logits: Callable[[Any], Tensor] | None
+
+
+class SensitivityWorker(Worker):
+    """Sensitivities, their average, and the step after which they act."""
+
+    def __init__(
+        self,
+        observing: Observing,
+        model: nn.Module,
+        shrunk: tuple[Shrunk, ...],
+        measure: Measure,
+        schedule: Callable[[int], float],
+        bound: list["SensitivityWorker"],
+    ) -> None:
+        """Made by `bind` of a sparsifier; changes nothing. While started, it is in `bound`."""
+        self._observing = observing
+        self._model = unwrapped(model)
+        self._shrunk = shrunk
+        self._measure = measure
+        self._schedule = schedule
+        self._bound = bound
+        self._watch = Watch(model, lambda: self.due)
+        self._generator = Generator().manual_seed(observing.seed)
+        self._state = State(generator=self._generator.get_state())
+        self._room: dict[str, Tensor] = {}
+        self._warned = False
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return self._state.step
+
+    @property
+    def strength(self) -> float:
+        """Of the next step.
+
+        Raises:
+            ValueError: The schedule gives none in [0, 1].
+        """
+        strength = float(self._schedule(self._state.step + 1))
+        check_share(f"{self._observing.who}: step {self._state.step + 1}", strength)
+        return strength
+
+    @property
+    def due(self) -> bool:
+        """Will the next batch that is observed be measured?"""
+        state = self._state
+        late = not state.sensitivities or state.step % self._observing.every == 0
+        return late and not state.observed
+
+    @property
+    def sensitivities(self) -> dict[str, Tensor]:
+        """Parameter name -> its averaged sensitivities, of its shape; not rescaled, and no copies.
+
+        Empty before the first batch is observed.
+        """
+        held = self._state.sensitivities
+        return {one.name: one.spread(held[one.key]) for one in self._shrunk if held}
+
+    @override
+    def start(self) -> None:
+        self._watch.start()
+        self._bound.append(self)
+
+    @override
+    def stop(self) -> None:
+        self._watch.stop()
+        self._bound.remove(self)
+
+    @override
+    def observe(self, logits: Tensor, target: Tensor | None = None) -> None:
+        """Measure the sensitivities of this batch, where they are due; else only check it.
+
+        The part of the model that leads to the logits is run once more. Gradients, buffers, modes,
+        random numbers and hooks stay as they are, also when an exception is raised. Of several
+        batches before one step (accumulated gradients), the first is measured.
+
+        Args:
+            logits: What the model has just returned, or made of it: `(examples, outputs, ...)`.
+            target: The index of an output for each example, `(examples, ...)`; not read where all
+                outputs count.
+
+        Raises:
+            TypeError: Logits or target are no tensors, or of the wrong kind.
+            ValueError: Their shapes do not fit, the target is out of range, the logits do not
+                require grad, or the forward pass was not that of the attached model.
+            ModelError: A sensitivity is not finite; those before it are kept.
+        """
+        due, seen = self.due, self._watch.take()
+        logits = check_logits(logits)
+        specific = self._observing.outputs == Outputs.TARGET
+        named = check_target(logits, target) if specific else None
+        self._warn_of_softmax(logits)
+        if due:
+            if seen is None:
+                message = (
+                    "observe: no forward pass with gradients was seen since the last step: give "
+                    "attach the model that you call, and observe before optimizer.step()"
+                )
+                raise ValueError(message)
+            before = self._generator.get_state()
+            try:
+                measured = self._measured(seen, logits, named)
+                self._take(measured)
+            except BaseException:
+                _ = self._generator.set_state(before)
+                raise
+        self._state.observed = True
+
+    def _warn_of_softmax(self, logits: Tensor) -> None:
+        if self._warned:
+            return
+        self._warned = True
+        if looks_like_softmax(logits):
+            message = (
+                f"{self._observing.who}: the rows of the logits lie in [0, 1] and sum to 1, like "
+                "those of a softmax: their derivatives cancel; observe the logits before it"
+            )
+            warnings.warn(message, stacklevel=4)
+
+    def _measured(self, seen: Seen, logits: Tensor, target: Tensor | None) -> dict[str, Tensor]:
+        how, count = self._observing, len(logits)
+        rows = None
+        if how.examples is not None and how.examples < count:
+            rows = torch.randperm(count, generator=self._generator)[: how.examples]
+            target = None if target is None else target[rows.to(target.device)]
+        shape = torch.Size((count if rows is None else len(rows), *logits.shape[1:]))
+        draw = self._generator if how.estimate else None
+        chosen = picked(shape, target, draw, alike=how.mean == Mean.BATCH)
+
+        def logits_of(output: Any) -> Tensor:
+            return self._logits_of(output, shape)
+
+        with undisturbed(self._model, seen, count, rows) as rerun:
+            return self._measure(rerun, chosen, logits_of)
+
+    def _logits_of(self, output: Any, shape: torch.Size) -> Tensor:
+        """The logits in what the model returned.
+
+        Raises:
+            TypeError: They are not there.
+            ValueError: They have another shape than what was observed.
+        """
+        found = output if self._observing.logits is None else self._observing.logits(output)
+        if not isinstance(found, Tensor):
+            message = (
+                f"observe: the model returns {type(found).__name__}: say where the logits are, "
+                f"such as {self._observing.who}(..., logits=lambda output: output[0])"
+            )
+            raise TypeError(message)
+        if found.shape != shape or not found.requires_grad:
+            message = (
+                f"observe: run again, the model gives logits of {tuple(found.shape)} instead of "
+                f"{tuple(shape)}: observe what it returns, for inputs whose first dimension are "
+                "the examples; logits=function repeats what was done to its output"
+            )
+            raise ValueError(message)
+        return found
+
+    def _take(self, measured: Mapping[str, Tensor]) -> None:
+        """Average them with those before.
+
+        Raises:
+            ModelError: One is not finite; nothing is changed.
+        """
+        greatest = torch.stack([value.max() for value in measured.values()])
+        if not bool(greatest.isfinite().all()):
+            bad = [key for key, one in zip(measured, greatest, strict=True) if not one.isfinite()]
+            message = (
+                f"observe: the sensitivity of {bad[0]} is not finite: look for NaN or infinity in "
+                "weights and inputs; nothing was changed"
+            )
+            raise ModelError(message)
+        held = self._state.sensitivities
+        if held and self._observing.average > 0:
+            for key, value in measured.items():
+                _ = held[key].lerp_(value, 1 - self._observing.average)
+        else:
+            self._state.sensitivities = dict(measured)
+        self._room = self._rooms()
+
+    def _rooms(self) -> dict[str, Tensor]:
+        """max(0, 1 - S), or max(0, 1 - S / max S) layer by layer."""
+        found = {}
+        for key, value in self._state.sensitivities.items():
+            if self._observing.rescale:
+                greatest = value.max()
+                scaled = value / torch.where(greatest > 0, greatest, torch.ones_like(greatest))
+                found[key] = scaled.neg_().add_(1.0).clamp_(min=0.0)
+            else:
+                found[key] = value.neg().add_(1.0).clamp_(min=0.0)
+        return found
+
+    @override
+    def before_step(self, optimizer: Optimizer) -> None:
+        if not self._state.observed:
+            message = (
+                f"{self._observing.who}: no observe(logits, target) since the last step: call it "
+                "between the forward pass and backward()"
+            )
+            raise ValueError(message)
+        _ = self.strength  # refuses before anything is changed
+
+    @override
+    def after_step(self, optimizer: Optimizer) -> None:
+        strength = self.strength
+        if strength > 0:
+            with torch.no_grad():
+                for one in self._shrunk:
+                    if one.parameter.grad is not None:  # the others the optimizer left as they are
+                        weights = one.parameter.view(one.shape)
+                        room = self._room[one.key].view(one.along)
+                        _ = weights.addcmul_(weights, room, value=-strength)
+        self._state.step += 1
+        self._state.observed = False
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        self._state.generator = self._generator.get_state()
+        return self._state.as_dict()
+
+    @override
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        likes = {one.key: one.parameter.new_empty(one.measured) for one in self._shrunk}
+        self._state = read_state(state, likes)
+        _ = self._generator.set_state(self._state.generator)
+        self._room = self._rooms()
+
+
+def check_share(what: str, strength: float) -> None:
+    """Refuse a strength that is no share of a weight.
+
+    Raises:
+        ValueError: It is not in [0, 1].
+    """
+    if not 0 <= strength <= 1:
+        message = (
+            f"{what}: strength must be in [0, 1], got {strength!r}: it is the share of a weight "
+            "that one step takes away, and is not multiplied by the learning rate"
+        )
+        raise ValueError(message)
