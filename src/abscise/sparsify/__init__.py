@@ -16,16 +16,20 @@ single parameters (`Rows`, `Columns`, `Filters`, `Heads`). Strengths may follow 
 `Cubic`, any function) and the depth (`PerDepth`), or be steered to a share of zeros.
 
 Baselines beside it: `Magnitude` (the smallest go, on a cubic course) and `NetworkSlimming` (l1 on
-the scales of BatchNorm).
+the scales of BatchNorm). In two stages: a decay (`Lobster`, `DecoupledDecay`) and `Thresholding`,
+which sets to 0 what has become small and keeps the sparsest state under an error target.
 
 What an attachment has done and remembers is in `Attachment.worker`, for `Proximal` a
 `ProximalWorker`: `step`, `strength`, `sparsity`, `heal()`.
 """
 
 from abscise._schedules import Constant, Cubic, PerDepth, Schedule, WarmUp
-from abscise.sparsify._attach import Attachment, Sparsifier, Worker, attach
+from abscise.sparsify._attach import Attachment, Sparsifier, Validate, Worker, attach
+from abscise.sparsify._bisection import Bisection
+from abscise.sparsify._decay import DecayWorker, DecoupledDecay, Lobster
 from abscise.sparsify._driver import ProximalWorker
 from abscise.sparsify._groups import Columns, Filters, Groups, Heads, Rows
+from abscise.sparsify._kept import Check
 from abscise.sparsify._magnitude import Magnitude, MagnitudeWorker, Scope
 from abscise.sparsify._metric import Metric
 from abscise.sparsify._outputs import Mean, Outputs
@@ -34,16 +38,23 @@ from abscise.sparsify._sensitivity import Sensitivity
 from abscise.sparsify._sensitivity_worker import SensitivityWorker
 from abscise.sparsify._serene import SeReNe
 from abscise.sparsify._slimming import Form, NetworkSlimming, NetworkSlimmingWorker
+from abscise.sparsify._thresholding import Thresholding, ThresholdingWorker
+from abscise.sparsify._vanishing import strength_to_vanish, typical_size
 
 __all__ = [
     "Attachment",
+    "Bisection",
+    "Check",
     "Columns",
     "Constant",
     "Cubic",
+    "DecayWorker",
+    "DecoupledDecay",
     "Filters",
     "Form",
     "Groups",
     "Heads",
+    "Lobster",
     "Magnitude",
     "MagnitudeWorker",
     "Mean",
@@ -61,7 +72,12 @@ __all__ = [
     "Sensitivity",
     "SensitivityWorker",
     "Sparsifier",
+    "Thresholding",
+    "ThresholdingWorker",
+    "Validate",
     "WarmUp",
     "Worker",
     "attach",
+    "strength_to_vanish",
+    "typical_size",
 ]

@@ -1,7 +1,7 @@
 """attach: a sparsifier at work beside an optimizer, by torch's own step hooks."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -10,6 +10,9 @@ from torch.optim import LBFGS, Optimizer
 from torch.utils.hooks import RemovableHandle
 
 _ATTACHED = "_abscise_attached"
+
+Validate = Callable[[], tuple[float, float]]
+"""Gives (loss, error) of the model as it is now, on the validation set, in eval mode."""
 
 
 class Worker(ABC):
@@ -32,6 +35,19 @@ class Worker(ABC):
     @abstractmethod
     def after_step(self, optimizer: Optimizer) -> None:
         """Called after every `optimizer.step()` that changed the weights."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it asks for the end of training."""
+        return False
+
+    def after_epoch(self, validate: Validate) -> bool:
+        """Called at the end of an epoch; whether to go on. By default nothing happens."""
+        del validate
+        return not self.stopped
+
+    def finish(self) -> None:  # noqa: B027 - not all need it
+        """Called after training; by default nothing happens."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -83,6 +99,24 @@ class Attachment(Generic[W_co]):
     def attached(self) -> bool:
         """Whether it still acts."""
         return bool(self._handles)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it asks for the end of training, as `Thresholding` does."""
+        return self.worker.stopped
+
+    def after_epoch(self, validate: Validate) -> bool:
+        """Call it at the end of each epoch; whether to go on.
+
+        Args:
+            validate: Gives (loss, error) of the model as it is now; a sparsifier that needs no
+                validation does not call it.
+        """
+        return self.worker.after_epoch(validate)
+
+    def finish(self) -> None:
+        """Call it after training: what a sparsifier has kept becomes the model's state."""
+        self.worker.finish()
 
     def detach(self) -> None:
         """Act no more; optimizer and model have the hooks they had. A second call does nothing."""

@@ -118,7 +118,17 @@ class _Elements(Groups):
         return Slice(name, weight, tuple(weight.shape), 0) if weight.ndim >= 2 else None
 
 
+@dataclass(frozen=True, slots=True)
+class _Everything(Groups):
+    """Every parameter, biases and norms too."""
+
+    @override
+    def divide(self, name: str, weight: Tensor, owner: nn.Module) -> Slice | None:
+        return Slice(name, weight, tuple(weight.shape) or (1,), 0)
+
+
 ELEMENTS = _Elements()
+EVERYTHING = _Everything()
 
 
 def chosen_bunches(weights: Weights, groups: Groups, names: Iterable[str]) -> list[Bunch]:

@@ -15,14 +15,15 @@ def smallest(scores: Tensor, count: int) -> Tensor:
         raise ValueError(message)
     if count <= 0:
         return torch.zeros_like(scores, dtype=torch.bool)
-    limit = _nth(scores, count)
+    limit = nth(scores, count)
     chosen = scores < limit
     equal = (scores == limit).nonzero().flatten()
     chosen[equal[: count - int(chosen.sum())]] = True
     return chosen
 
 
-def _nth(scores: Tensor, count: int) -> Tensor:
+def nth(scores: Tensor, count: int) -> Tensor:
+    """The `count`-th smallest, counted from 1; a scalar."""
     if scores.is_cpu:  # selects, where sorting takes ten times as long
         return scores.kthvalue(count).values
     return scores.sort().values[count - 1]  # kthvalue is refused by deterministic algorithms there

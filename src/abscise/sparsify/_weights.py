@@ -71,6 +71,13 @@ def _prefix(names: list[str]) -> str:
         found += more
 
 
+def named_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Every parameter and buffer once, under the name that it has without wrappers."""
+    prefix = _prefix([name for name, _ in model.named_parameters()])
+    every = (*model.named_parameters(), *model.named_buffers())
+    return {name.removeprefix(prefix): tensor for name, tensor in every}
+
+
 def matches(name: str, patterns: Iterable[str]) -> bool:
     """Does a pattern name this parameter, its layer, or match it as in a shell?"""
     return any(fnmatch.fnmatchcase(name, p) or name.startswith(f"{p}.") for p in patterns)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -18,14 +19,22 @@ from abscise.train._augment import augmented
 from abscise.train._build import build_model
 from abscise.train._course import Course, epoch_of
 from abscise.train._data import Data
-from abscise.train._evaluate import accuracy
+from abscise.train._evaluate import accuracy, loss_and_error
 from abscise.train._fabric import log, make_fabric
 from abscise.train._fitting import check_fit
 from abscise.train._interrupt import Interrupted, interruptible
 from abscise.train._keeper import Checkpoints, Keeper, keeping
 from abscise.train._non_finite import check_weights, non_finite_error
 from abscise.train._optimizers import build_optimizer
-from abscise.train._parts import Attach, Attachment, Parts, attach_all, watchers
+from abscise.train._parts import (
+    Attach,
+    Attachment,
+    Parts,
+    any_stopped,
+    attach_all,
+    between_epochs,
+    watchers,
+)
 from abscise.train._progress import Observer, Progress, dying_units
 from abscise.train._randomness import seeded
 from abscise.train._recipe import Recipe
@@ -104,11 +113,12 @@ def fit(  # noqa: C901, PLR0912, PLR0915 - one function, so that the order of th
         try_batch(recipe, model, data.train, data.classes, fabric.autocast)
         optimizer = build_optimizer(recipe, model)
         attached = attach_all(attachments, model, optimizer, stack)
-        observe = watchers(attached)
+        observe, after_epochs = watchers(attached), between_epochs(attached)
         forward, stepper = fabric.setup(_compiled(model, recipe), optimizer)
         generator = torch.Generator(device).manual_seed(recipe.seed)
         # Small data lives on the device as one tensor: no workers, no copies.
         train, validation = data.train.to(device), data.validation.to(device)
+        validate = partial(loss_and_error, model, validation)
         size = recipe.batch_size
         per_epoch = len(train) // size  # the rest that fills no batch waits for the next epoch
         steps = recipe.epochs * per_epoch
@@ -122,7 +132,7 @@ def fit(  # noqa: C901, PLR0912, PLR0915 - one function, so that the order of th
         asking = stack.enter_context(ExitStack())
         interrupt = asking.enter_context(interruptible(active=keeper is not None))
         started = time.perf_counter() - course.elapsed_s
-        while course.step < steps:
+        while course.step < steps and not any_stopped(after_epochs):
             place = course.step % per_epoch
             if place == 0:  # a new epoch: a new order, drawn on the CPU, the same for any device
                 course.order = torch.randperm(len(train)).to(device)
@@ -159,6 +169,12 @@ def fit(  # noqa: C901, PLR0912, PLR0915 - one function, so that the order of th
             if recipe.clip:
                 fabric.clip_gradients(forward, stepper, max_norm=recipe.clip)
             stepper.step()
+            if after_epochs and course.step % per_epoch == 0:
+                check_weights(model, course.step)
+                for part in after_epochs:  # weights may fall: reports and checkpoints come after it
+                    _ = part.after_epoch(validate)
+                ended = any_stopped(after_epochs)
+                last, report, save = last or ended, report or ended, save or ended
             if save or last:  # a gradient can be NaN where the loss is not
                 check_weights(model, course.step)
             wall_s = time.perf_counter() - started
@@ -184,6 +200,8 @@ def fit(  # noqa: C901, PLR0912, PLR0915 - one function, so that the order of th
         asking.close()  # from here on Ctrl-C stops at once; what came before has to be answered
         if keeper is not None and interrupt.asked:
             raise Interrupted(keeper.folder, course.step, steps)
+        for part in after_epochs:
+            _ = part.finish()
         wall_s = time.perf_counter() - started
         # Nothing above has touched the test set; nothing below changes the model.
         test_accuracy = accuracy(model, data.test.to(device))

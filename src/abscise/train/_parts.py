@@ -18,8 +18,9 @@ from abscise.train._randomness import random_state, set_random_state
 class Attachment(Protocol):
     """Something that works beside the loop; what it remembers is part of every checkpoint.
 
-    One that has `observe(logits, labels)` is called with every batch, before its backward pass. A
-    context manager is entered before the first step and left after the last.
+    One that has `observe(logits, labels)` is called with every batch, before its backward pass. One
+    that is `AfterEpochs` is called at the end of every epoch, and may end the run. A context
+    manager is entered before the first step and left after the last.
     """
 
     def state_dict(self) -> Mapping[str, Any]:
@@ -28,6 +29,24 @@ class Attachment(Protocol):
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> object:
         """Go on from what `state_dict` gave."""
+        ...
+
+
+@runtime_checkable
+class AfterEpochs(Protocol):
+    """An attachment that acts between epochs, such as `abscise.sparsify.Thresholding`."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the run is to end; part of its state, so that a resumed run ends, too."""
+        ...
+
+    def after_epoch(self, validate: Callable[[], tuple[float, float]], /) -> object:
+        """Act; `validate` gives loss and error on the validation part as they are now."""
+        ...
+
+    def finish(self) -> object:
+        """Called when the run has ended, before the test set is read."""
         ...
 
 
@@ -151,3 +170,13 @@ def watchers(parts: Sequence[Attachment]) -> list[Callable[[Tensor, Tensor], obj
     """The `observe` of the attachments that have one."""
     found = [getattr(part, "observe", None) for part in parts]
     return [observe for observe in found if observe is not None]
+
+
+def between_epochs(parts: Sequence[Attachment]) -> list[AfterEpochs]:
+    """The attachments that act between epochs."""
+    return [part for part in parts if isinstance(part, AfterEpochs)]
+
+
+def any_stopped(parts: Sequence[AfterEpochs]) -> bool:
+    """Does one of them ask for the end of the run?"""
+    return any(part.stopped for part in parts)
