@@ -20,6 +20,7 @@ class Worker(ABC):
 
     takes_closure: bool = True
     """Whether it works where `optimizer.step(closure)` computes the gradients within the step."""
+
     def start(self) -> None:  # noqa: B027 - not all need it
         """Called once it is attached: the moment for hooks on the model."""
 
