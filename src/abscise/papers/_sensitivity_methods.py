@@ -1,0 +1,213 @@
+"""The methods of the sensitivity experiment: what each attaches to the same loop and start."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+import abscise
+from abscise.papers._distillation import Distillation
+from abscise.papers._pressure import Pressure, pressure_on
+from abscise.papers._random_weights import RandomWeights
+from abscise.sparsify import (
+    DecoupledDecay,
+    Lobster,
+    Magnitude,
+    Mean,
+    Outputs,
+    Scope,
+    Sensitivity,
+    SeReNe,
+    Sparsifier,
+    Thresholding,
+)
+from abscise.train import Attach, Attachment, Augment
+
+REFRESH, KEPT = 10, 0.9
+"""Steps between two measurements of a sensitivity, and the share of the old ones that is kept."""
+
+PRUNINGS = 100
+"""Prunings of a magnitude course."""
+
+HEALING = 0.1
+"""The share of the run, at its end, in which a magnitude course rests."""
+
+Decay = Callable[[Pressure], Sparsifier[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """Where a method is put to work.
+
+    Args:
+        threshold: Weights of a smaller magnitude become 0 after each epoch.
+        growth: See `pressure_on`.
+        sparsity: Where the course of magnitudes and lots ends.
+        steps: Of the whole run.
+        cycles: Of learning rate and pressure.
+        seed: Of the run.
+    """
+
+    threshold: float
+    growth: float
+    sparsity: float
+    steps: int
+    cycles: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One way from the dense network to a sparse one.
+
+    Args:
+        title: For tables and figures.
+        about: In words, for a recorded run.
+        make: What is attached, in this order.
+        augment: Of the training images.
+    """
+
+    title: str
+    about: str
+    make: Callable[[Setting], tuple[Attach, ...]]
+    augment: Augment = Augment.NONE
+
+
+def methods() -> Mapping[str, Method]:
+    """Name -> method, in the order of tables; the paper's first, the controls, then ours."""
+    return MappingProxyType(
+        {
+            "sensitivity": Method(
+                "sensitivity",
+                "all outputs, mean of |.| over examples, rescaled per layer, threshold",
+                _shrinking(lambda it: Sensitivity(it, rescale=True, **_OFTEN)),
+            ),
+            "sensitivity-raw": Method(
+                "sensitivity, raw",
+                "all outputs, mean of |.| over examples, not rescaled, threshold",
+                _shrinking(lambda it: Sensitivity(it, **_OFTEN)),
+            ),
+            "sensitivity-batch": Method(
+                "sensitivity, |mean|",
+                "all outputs, |.| of the mean over the batch, rescaled per layer, threshold",
+                _shrinking(lambda it: Sensitivity(it, rescale=True, mean=Mean.BATCH, **_OFTEN)),
+            ),
+            "sensitivity-specific": Method(
+                "sensitivity, specific",
+                "the target's output, mean of |.| over examples, rescaled per layer, threshold",
+                _shrinking(
+                    lambda it: Sensitivity(it, rescale=True, outputs=Outputs.TARGET, **_OFTEN)
+                ),
+            ),
+            "sensitivity-estimate": Method(
+                "sensitivity, one pass",
+                "one output of each example drawn at random, rescaled per layer, threshold",
+                _shrinking(lambda it: Sensitivity(it, rescale=True, estimate=True, **_OFTEN)),
+            ),
+            "serene": Method(
+                "SeReNe",
+                "sensitivity of units, rescaled per layer, threshold",
+                _shrinking(lambda it: SeReNe(it, rescale=True, **_OFTEN)),
+            ),
+            "decay": Method(
+                "S = 0",
+                "decoupled decay of the same strength, the same threshold",
+                _shrinking(DecoupledDecay),
+            ),
+            "lobster": Method("LOBSTER", "spared by |dL/dw|, threshold", _shrinking(Lobster)),
+            "magnitude": Method("magnitude", "smallest of all layers, cubic course", _magnitude),
+            "random": Method("random weights", "by lot, cubic course", _random),
+            "sensitivity-distilled": Method(
+                "sensitivity, distilled",
+                "as sensitivity; half the loss is the distance to the dense network",
+                _distilled(_shrinking(lambda it: Sensitivity(it, rescale=True, **_OFTEN))),
+            ),
+            "sensitivity-shifted": Method(
+                "sensitivity, shifted",
+                "as sensitivity, images shifted by up to 2 pixels",
+                _shrinking(lambda it: Sensitivity(it, rescale=True, **_OFTEN)),
+                Augment.SHIFT,
+            ),
+            "magnitude-distilled": Method(
+                "magnitude, distilled",
+                "as magnitude; half the loss is the distance to the dense network",
+                _distilled(_magnitude),
+            ),
+            "magnitude-shifted": Method(
+                "magnitude, shifted",
+                "as magnitude, images shifted by up to 2 pixels",
+                _magnitude,
+                Augment.SHIFT,
+            ),
+            "ours": Method(
+                "ours",
+                "sensitivity shrinks what the smallest of all layers are chosen from, on a cubic "
+                "course; half the loss is the distance to the dense network; images shifted",
+                _distilled(_both),
+                Augment.SHIFT,
+            ),
+        }
+    )
+
+
+_OFTEN: Mapping[str, Any] = MappingProxyType({"every": REFRESH, "average": KEPT})
+
+
+def _shrinking(decay: Decay) -> Callable[[Setting], tuple[Attach, ...]]:
+    """A decay, under the pressure of the automatic rule, and the threshold."""
+
+    def make(setting: Setting) -> tuple[Attach, ...]:
+        def shrink(model: nn.Module, optimizer: Optimizer) -> Attachment:
+            pressure = pressure_on(
+                model, setting.threshold, setting.steps, setting.cycles, setting.growth
+            )
+            return abscise.attach(decay(pressure), optimizer, model)
+
+        # Which state is kept, and when the run ends, is the frontier's business.
+        never = setting.steps + 1
+        return shrink, _attaching(Thresholding(100.0, setting.threshold, patience=never))
+
+    return make
+
+
+def _magnitude(setting: Setting) -> tuple[Attach, ...]:
+    return (_attaching(_course(setting)),)
+
+
+def _random(setting: Setting) -> tuple[Attach, ...]:
+    course = _course(setting)
+    lots = RandomWeights(course.target_sparsity, course.steps, course.every, setting.seed)
+    return (_attaching(lots),)
+
+
+def _both(setting: Setting) -> tuple[Attach, ...]:
+    """Half the pressure of the sensitivity's own route: it orders, the course decides."""
+    shrink, _ = _shrinking(lambda it: Sensitivity(it, rescale=True, **_OFTEN))(setting)
+    return shrink, *_magnitude(setting)
+
+
+def _course(setting: Setting) -> Magnitude:
+    steps = max(1, round((1 - HEALING) * setting.steps))
+    every = max(1, steps // PRUNINGS)
+    return Magnitude(setting.sparsity, steps=steps, every=every, scope=Scope.GLOBAL)
+
+
+def _distilled(
+    make: Callable[[Setting], tuple[Attach, ...]],
+) -> Callable[[Setting], tuple[Attach, ...]]:
+    """The same, with the dense network as teacher."""
+
+    def teach(model: nn.Module, _optimizer: Optimizer) -> Attachment:
+        return Distillation(model)
+
+    return lambda setting: (teach, *make(setting))
+
+
+def _attaching(sparsifier: Sparsifier[Any]) -> Attach:
+    def attach(model: nn.Module, optimizer: Optimizer) -> Attachment:
+        return abscise.attach(sparsifier, optimizer, model)
+
+    return attach
