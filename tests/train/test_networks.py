@@ -9,7 +9,17 @@ from torch import nn
 
 import abscise
 from abscise._errors import RecipeError
-from abscise.train import MLP, VGG, BasicNet, ConvNet, LeNet5, LeNet300, ResNet, recipe_from
+from abscise.train import (
+    MLP,
+    VGG,
+    BasicNet,
+    ConvNet,
+    DeepMnist,
+    LeNet5,
+    LeNet300,
+    ResNet,
+    recipe_from,
+)
 from abscise.train import build_model as build
 
 
@@ -43,6 +53,11 @@ COUNTS: dict[str, tuple[nn.Module, int, int]] = {
         LeNet5(),
         conv(1, 20, 5) + 20 + conv(20, 50, 5) + 50 + linear(800, 500) + linear(500, 10),
         431_080,
+    ),
+    "deepmnist": (
+        DeepMnist(),
+        conv(1, 32, 5) + 32 + conv(32, 64, 5) + 64 + linear(3136, 1024) + linear(1024, 10),
+        3_274_634,
     ),
     "conv": (
         ConvNet((64, 128, 256), 256),
@@ -78,6 +93,7 @@ def test_basicnet_has_the_filters_and_weights_of_the_paper() -> None:
 SMALL: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "lenet300": (LeNet300(), (1, 28, 28)),
     "lenet5": (LeNet5(), (1, 28, 28)),
+    "deepmnist": (DeepMnist(), (1, 28, 28)),
     "conv": (ConvNet((8, 8), 16), (1, 8, 8)),
     "mlp": (MLP(16, (12, 8), 10), (16,)),
     "basicnet": (BasicNet(width=1 / 16), (3, 32, 32)),

@@ -1,4 +1,4 @@
-"""`abscise reproduce`: a founding paper's experiment: run what is missing, then tell what came out."""
+"""`abscise reproduce`: run what is missing of a paper's experiment, then tell what came out."""
 
 import shlex
 import subprocess

@@ -95,9 +95,9 @@ def methods() -> Mapping[str, Method]:
             "magnitude": Method(
                 "magnitude, cubic", "share of weights that are to be 0", _magnitude
             ),
-            "integrated-tl1": Method("integrated transformed l1", "strength", _integrated),
+            "integrated-tl1": Method("integrated TL1", "strength", _integrated),
             "integrated-tl1-exact": Method(
-                "integrated transformed l1, joint prox", "strength", _integrated_exactly
+                "integrated TL1, joint prox", "strength", _integrated_exactly
             ),
             "random-units": Method("random units", "share of units that are left out", _random),
         }

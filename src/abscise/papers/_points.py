@@ -91,12 +91,14 @@ def points_of(finished: Iterable[Finished]) -> dict[Scene, tuple[Point, ...]]:
     }
 
 
-def sparsest(points: Sequence[Point], highest: float) -> Point | None:
-    """The point with the fewest non-zero weights whose validation error is at most `highest`.
+def least(
+    points: Sequence[Point], highest: float, figure: Callable[[Finished], float]
+) -> Point | None:
+    """The point of the least mean `figure` whose validation error is at most `highest`.
 
     Only points over as many seeds as the most complete one are looked at: a mean over fewer is no
     match.
     """
     seeds = max((len(point.runs) for point in points), default=0)
     allowed = [it for it in points if it.validation <= highest and len(it.runs) == seeds]
-    return min(allowed, key=lambda it: it.nonzero, default=None)
+    return min(allowed, key=lambda it: it.of(figure), default=None)

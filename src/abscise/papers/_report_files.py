@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table as View
 from rich.text import Text
 
@@ -84,11 +84,6 @@ def html(outcome: Outcome) -> str:
     )
     lead = (outcome.source, *outcome.sentences)
     return sweep_page(outcome.title, lead, outcome.pictures, tables, details)
-
-
-def show(outcome: Outcome, console: Console) -> None:
-    """Print what came out, and the first tables."""
-    console.print(view(outcome))
 
 
 def _markdown_table(table: Table) -> str:

@@ -29,7 +29,7 @@ TOO_DEAR = "its search costs several hundred times the composition's work at eve
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
+class Setup:
     """One data set with the network that learns it.
 
     Args:
@@ -73,32 +73,32 @@ class TransformedL1Experiment(Experiment):
     @override
     def tasks(self, choice: Choice) -> tuple[Task, ...]:
         """Seed by seed, so that a sweep that is cut short has every method on every set."""
-        sets = chosen_names(choice.datasets, dict.fromkeys(it.dataset for it in STAGES), "data set")
-        nets = chosen_names(choice.networks, dict.fromkeys(it.network for it in STAGES), "network")
+        sets = chosen_names(choice.datasets, dict.fromkeys(it.dataset for it in SETUPS), "data set")
+        nets = chosen_names(choice.networks, dict.fromkeys(it.network for it in SETUPS), "network")
         wanted = chosen_names(choice.methods, methods(), "method")
-        stages = [it for it in STAGES if it.dataset in sets and it.network in nets]
+        setups = [it for it in SETUPS if it.dataset in sets and it.network in nets]
         if choice.quick and not (choice.datasets or choice.networks):
-            stages = stages[:1]
+            setups = setups[:1]
         tasks = tuple(
             task
             for seed in choice.seeds or (SEEDS[:1] if choice.quick else SEEDS)
-            for stage in stages
+            for setup in setups
             for method in wanted
-            for task in _sweep(stage, method, seed, choice)
+            for task in _sweep(setup, method, seed, choice)
         )
         if not tasks:
-            raise RecipeError(_nothing(stages, wanted))
+            raise RecipeError(_nothing(setups, wanted))
         return tasks[: choice.limit] if choice.limit else tasks
 
     @override
     def run(self, task: Task, bench: Bench) -> Run:
-        stage = _stage_of(task)
-        recipe = recipe_of(task, stage)
+        setup = _setup_of(task)
+        recipe = recipe_of(task, setup)
         data = bench.shelf.data(recipe)
         with torch.random.fork_rng():
             units = abscise.find_units(build_model(recipe), example_of(recipe, data))
         steps = recipe.epochs * (len(data.train) // recipe.batch_size)
-        setting = Setting(units=units, steps=steps, seed=task.seed, factors=stage.factors)
+        setting = Setting(units=units, steps=steps, seed=task.seed, factors=setup.factors)
         method = methods()[task.method]
         attachments = []
         if method.make is not None:
@@ -112,7 +112,7 @@ class TransformedL1Experiment(Experiment):
         return sweep_outcome(self.title, self.source, titles, MAIN, finished)
 
 
-def recipe_of(task: Task, stage: Stage) -> Recipe:
+def recipe_of(task: Task, setup: Setup) -> Recipe:
     """SGD at .05 with momentum, times .9 after every sixth of the run, batches of 100."""
     return recipe_from(
         {
@@ -120,8 +120,8 @@ def recipe_of(task: Task, stage: Stage) -> Recipe:
             "data": task.dataset,
             "limit": task.limit,
             "model": task.network,
-            "widths": list(stage.widths),
-            "hidden": list(stage.hidden),
+            "widths": list(setup.widths),
+            "hidden": list(setup.hidden),
             "optimizer": "sgd",
             "learning_rate": 0.05,
             "momentum": 0.9,
@@ -135,51 +135,51 @@ def recipe_of(task: Task, stage: Stage) -> Recipe:
     )
 
 
-def _sweep(stage: Stage, method: str, seed: int, choice: Choice) -> tuple[Task, ...]:
+def _sweep(setup: Setup, method: str, seed: int, choice: Choice) -> tuple[Task, ...]:
     """The tasks of one method, the weakest first."""
-    if method in stage.absent:
+    if method in setup.absent:
         return ()
     grid: tuple[float | None, ...] = (None,)
     if methods()[method].knob:
-        grid = choice.strengths or stage.grids[method].values
+        grid = choice.strengths or setup.grids[method].values
         if choice.quick and not choice.strengths:
             grid = grid[1:2]
     return tuple(
         Task(
             experiment=TransformedL1Experiment.name,
             method=method,
-            dataset=stage.dataset,
-            network=stage.network,
+            dataset=setup.dataset,
+            network=setup.network,
             strength=strength,
             seed=seed,
-            epochs=choice.epochs or (1 if choice.quick else stage.epochs),
+            epochs=choice.epochs or (1 if choice.quick else setup.epochs),
             limit=1000 if choice.quick else 0,
         )
         for strength in grid
     )
 
 
-def _nothing(stages: Sequence[Stage], wanted: Sequence[str]) -> str:
+def _nothing(setups: Sequence[Setup], wanted: Sequence[str]) -> str:
     """Why there is nothing to do."""
     why = [
-        f"{method} is not run on {stage.dataset} with {stage.network}: {stage.absent[method]}"
-        for stage in stages
+        f"{method} is not run on {setup.dataset} with {setup.network}: {setup.absent[method]}"
+        for setup in setups
         for method in wanted
-        if method in stage.absent
+        if method in setup.absent
     ]
     return "; ".join(why) or "none of the data sets chosen has a network chosen: leave one out"
 
 
-def _stage_of(task: Task) -> Stage:
-    """The stage that a task belongs to.
+def _setup_of(task: Task) -> Setup:
+    """The setup that a task belongs to.
 
     Raises:
         RecipeError: There is none.
     """
-    for stage in STAGES:
-        if stage.place == (task.dataset, task.network):
-            return stage
-    message = f"{task.experiment}: no stage for {task.dataset} with {task.network}"
+    for setup in SETUPS:
+        if setup.place == (task.dataset, task.network):
+            return setup
+    message = f"{task.experiment}: no setup for {task.dataset} with {task.network}"
     raise RecipeError(message)
 
 
@@ -202,8 +202,8 @@ _LENET_GRIDS = _grids(
 )
 _NO_LENET = MappingProxyType({"slimming": NO_NORM, "integrated-tl1-exact": TOO_DEAR})
 
-STAGES = (
-    Stage(
+SETUPS = (
+    Setup(
         dataset="pendigits",
         network="mlp",
         hidden=(100, 50),
@@ -222,11 +222,11 @@ STAGES = (
         ),
         absent=MappingProxyType({"slimming": NO_NORM}),
     ),
-    Stage(dataset="mnist", network="lenet300", epochs=2, grids=_LENET_GRIDS, absent=_NO_LENET),
-    Stage(
+    Setup(dataset="mnist", network="lenet300", epochs=2, grids=_LENET_GRIDS, absent=_NO_LENET),
+    Setup(
         dataset="fashion_mnist", network="lenet300", epochs=2, grids=_LENET_GRIDS, absent=_NO_LENET
     ),
-    Stage(
+    Setup(
         dataset="digits",
         network="conv",
         widths=(16, 32, 64),
@@ -248,7 +248,7 @@ STAGES = (
     ),
     # The authors' network with their c_l, and a set of colour images: hours on a CPU. Nobody has
     # tried their grids yet.
-    Stage(
+    Setup(
         dataset="mnist",
         network="deepmnist",
         epochs=10,
@@ -256,7 +256,7 @@ STAGES = (
         absent=_NO_LENET,
         factors=(1.0, 1.0, 1 / 15, 1 / 144),
     ),
-    Stage(
+    Setup(
         dataset="cifar10",
         network="vgg11",
         epochs=60,

@@ -1,11 +1,14 @@
 """A sweep as one HTML page, and its picture as a file of its own: no script, no network."""
 
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 
 from abscise.report._extra import require_extra
 from abscise.report._page import NARROW, WIDE
 from abscise.report._pareto import ParetoRow
+
+_MARGIN = 16
 
 Tabulated = tuple[str, str, tuple[str, ...], tuple[tuple[str, ...], ...], int]
 """Title, note, header, rows, and how many columns from the left are words."""
@@ -67,7 +70,12 @@ def sweep_picture(pictures: tuple[ParetoRow, ...], width: int = WIDE) -> str:
 
     drawn = draw_paretos(pictures, width)
     head, _, rest = drawn.partition(">")
-    head = head.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+    found = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', head)
+    assert found is not None
+    wide, high = (float(side) + 2 * _MARGIN for side in found.groups())
+    outer = f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide:g}" height="{high:g}"'
+    box = f'viewBox="-{_MARGIN} -{_MARGIN} {wide:g} {high:g}"'
+    head = head.replace("<svg", outer, 1).replace(found[0], box)
     return f"{head}><style>{_file('picture.css')}{_file('methods.css')}</style>{rest}\n"
 
 
