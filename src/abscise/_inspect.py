@@ -1,7 +1,7 @@
 """inspect: what is dead in a model, where, and by which evidence. Nothing is changed."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from abscise._inputs import ExampleInputs, as_inputs
 from abscise.compaction import Plan, make_proposal
-from abscise.compaction._edit import named_tensors
+from abscise.compaction._edit import named_tensors, sliced
 from abscise.compaction._slices import WritingSlice, writing_slices
 from abscise.compaction._snap import batches_of, silent_units
 from abscise.graph import analyse, first_samples
@@ -33,6 +33,8 @@ class LayerInspection:
         subnormal: Subnormal numbers among its weights: they slow CPUs down.
         saves: Parameters of this layer and its norm that go: rows of its own removable units, and
             columns that read removable units of other layers.
+        stray_zeros: Zeros among its weights, biases and norms left out, that are in no removable
+            unit: removal leaves them, and only `save(..., sparse=True)` makes them small.
     """
 
     layer: str
@@ -44,6 +46,7 @@ class LayerInspection:
     silent: Mapping[float, int] | None
     subnormal: int
     saves: int
+    stray_zeros: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,11 @@ class Inspection:
     def subnormal(self) -> int:
         """Subnormal numbers among the weights of all layers."""
         return sum(layer.subnormal for layer in self.layers)
+
+    @property
+    def stray_zeros(self) -> int:
+        """Zeros among the weights of all layers that removal leaves."""
+        return sum(layer.stray_zeros for layer in self.layers)
 
     @property
     def saves(self) -> int:
@@ -112,7 +120,8 @@ def inspect(
     for item in slices:
         if item.layer not in seen:
             seen.add(item.layer)
-            layers.append(_layer(model, item, removed, peaks.get(item.parameter), saves))
+            layer = _layer(model, item, removed, peaks.get(item.parameter), saves)
+            layers.append(replace(layer, stray_zeros=_stray(proposal.plan, _own(model, item))))
     return Inspection(
         layers=tuple(layers),
         plan=proposal.plan,
@@ -129,8 +138,6 @@ def _layer(
     saves: Mapping[str, int],
 ) -> LayerInspection:
     silent = None if peak is None else {t: int((peak <= t).sum()) for t in ACTIVATIONS}
-    names = {item.parameter.rpartition(".")[0], item.layer if item.layer != "(model)" else ""}
-    own = [t for name, t in named_tensors(model).items() if name.rpartition(".")[0] in names]
     return LayerInspection(
         layer=item.layer,
         units=len(item.units),
@@ -139,8 +146,32 @@ def _layer(
         small={threshold: int((item.magnitude < threshold).sum()) for threshold in SCALES},
         scaled=item.kind == "scale",
         silent=silent,
-        subnormal=sum(count_subnormal(tensor) for tensor in own),
+        subnormal=sum(map(count_subnormal, _own(model, item).values())),
         saves=saves.get(item.layer, 0),
+    )
+
+
+def _own(model: nn.Module, item: WritingSlice) -> dict[str, Tensor]:
+    """Parameters and buffers of the layer and of the norm that scales it."""
+    paths = {item.parameter.rpartition(".")[0], item.layer if item.layer != "(model)" else ""}
+    tensors = named_tensors(model).items()
+    return {name: tensor for name, tensor in tensors if name.rpartition(".")[0] in paths}
+
+
+def _stray(plan: Plan, own: Mapping[str, Tensor]) -> int:
+    """Zeros among the weights that are there when the plan has been applied."""
+    axes: dict[str, dict[int, tuple[int, ...]]] = {name: {} for name in own}
+    for edit in plan.edits:
+        if edit.name in own:
+            axes[edit.name][edit.axis] = edit.removed
+    for item in plan.selections:
+        if item.weight in own:
+            axes[item.weight][1] = plan.columns(item.weight)
+    grouped = {edit.name: edit for edit in plan.grouped}
+    return sum(
+        int(sliced(tensor == 0, axes[name], grouped.get(name)).sum())
+        for name, tensor in own.items()
+        if tensor.ndim > 1
     )
 
 

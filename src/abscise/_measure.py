@@ -36,6 +36,8 @@ class Measurement:
         latency_s: Median time of one forward on the whole batch.
         latency_spread: Distance of the quartiles, divided by the median.
         latency_flushed_s: Median with subnormal numbers taken as 0, where there are any.
+        bytes_on_disk: Of the file of weights, where one was or will be written; `measure` writes
+            none and leaves it out, `store.file_bytes` and `store.bytes_on_disk` tell it.
     """
 
     parameters: int
@@ -50,6 +52,7 @@ class Measurement:
     latency_s: float | None = None
     latency_spread: float | None = None
     latency_flushed_s: float | None = None
+    bytes_on_disk: int | None = None
 
 
 def measure(

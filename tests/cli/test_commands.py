@@ -80,6 +80,44 @@ def test_a_compacted_checkpoint_is_saved_verified_and_measured(
     assert re.search(rf"parameters +{7 * 5 + 3 * 8}\b", capsys.readouterr().out)
 
 
+def test_sparse_saves_zeros_that_form_no_units_in_few_bytes(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide = ["--model", "own_net:Net", "--model-args", '{"width": 400}', "--input", "32x4"]
+    state = {"hidden.weight": torch.ones(400, 4), "hidden.bias": torch.ones(400)}
+    state["out.weight"], state["out.bias"] = torch.zeros(3, 400), torch.zeros(3)
+    state["out.weight"][torch.arange(400) % 3, torch.arange(400)] = 1.0  # each unit is read once
+    save_file(state, folder / "thin.safetensors")
+    sizes = {}
+    for name, more in (("plain", []), ("sparse", ["--sparse"])):
+        argv = ["compact", *wide, "--checkpoint", "thin.safetensors", "--out", name, *more]
+        assert main(argv) == 0
+        printed = capsys.readouterr().out
+        (shown,) = re.findall(rf"saved to {name}: ([\d,]+) bytes of weights", printed)
+        row = re.search(r"^bytes on disk +([\d,]+) +([\d,]+)", printed, re.MULTILINE)
+        assert row is not None
+        dense, compacted = row.groups()
+        sizes[name] = (folder / name / "model.safetensors").stat().st_size
+        assert int(shown.replace(",", "")) == int(compacted.replace(",", "")) == sizes[name]
+        assert int(dense.replace(",", "")) >= sizes["plain"]
+        assert main(["verify", name, *wide, "--checkpoint", "thin.safetensors"]) == 0
+        assert main(["measure", *wide, "--checkpoint", name]) == 0
+        assert f"{sizes[name]:,}" in capsys.readouterr().out
+        assert main(["report", name, "--format", "text"]) == 0
+        assert f"{sizes[name]:,}" in capsys.readouterr().out
+    assert sizes["sparse"] < 0.4 * sizes["plain"]
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("more", [[], ["--plan-only", "--out", "plan.json"]])
+def test_sparse_without_a_folder_is_a_mistake_of_use(
+    more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["compact", *NET, "--checkpoint", "dead.safetensors", "--sparse", *more]
+    assert main(argv) == 2
+    assert "--sparse says how the compacted model is saved" in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("folder")
 def test_verify_of_another_checkpoint_is_not_equal(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compact", *NET, "--checkpoint", "dead.safetensors", "--out", "small"]) == 0

@@ -38,6 +38,7 @@ def layers(draw: st.DrawFn, *, data: bool = True) -> LayerInspection:
         silent={threshold: draw(COUNTS) for threshold in ACTIVATIONS} if data else None,
         subnormal=draw(COUNTS),
         saves=draw(COUNTS),
+        stray_zeros=draw(COUNTS),
     )
 
 
@@ -62,7 +63,7 @@ def tables(printed: str) -> list[list[list[int]]]:
 def test_both_tables_add_up_to_their_totals(rows: list[LayerInspection]) -> None:
     named = [replace(row, layer=f"row{i}") for i, row in enumerate(rows)]
     printed = tables(plain(inspection_view(inspection(named)), width=120))
-    assert [len(table[0]) for table in printed] == [4, 4 + len(ACTIVATIONS)]
+    assert [len(table[0]) for table in printed] == [5, 4 + len(ACTIVATIONS)]
     for *body, total in printed:
         assert len(body) == len(rows)
         assert [sum(column) for column in zip(*body, strict=True)] == total

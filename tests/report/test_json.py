@@ -72,6 +72,7 @@ def measurements(draw: st.DrawFn) -> Measurement:
         latency_s=draw(st.none() | NUMBERS),
         latency_spread=draw(st.none() | NUMBERS),
         latency_flushed_s=draw(st.none() | NUMBERS),
+        bytes_on_disk=draw(st.none() | COUNTS),
     )
 
 
@@ -156,9 +157,9 @@ def test_one_changed_number_is_another_report() -> None:
 Change = Callable[[dict[str, Any]], object]
 
 BAD: dict[str, tuple[Change, str]] = {
-    "other version": (lambda c: c.update(format=1), "format must be 2, got 1"),
+    "other version": (lambda c: c.update(format=1), "format must be 3, got 1"),
     "no version": (lambda c: c.pop("format"), "missing fields ['format']"),
-    "version as text": (lambda c: c.update(format="2"), "format must be 2, got '2'"),
+    "version as text": (lambda c: c.update(format="2"), "format must be 3, got '2'"),
     "missing field": (lambda c: c.pop("removal"), "missing fields ['removal']"),
     "unknown field": (lambda c: c.update(extra=1), "unknown fields [\"'extra'\"]"),
     "unknown inner field": (lambda c: c["dense"].update(speed=1), "unknown fields"),
@@ -245,6 +246,26 @@ def test_an_edited_report_is_refused_in_one_line(name: str) -> None:
         _ = report_from_json(content)
     assert words in str(found.value)
     assert "\n" not in str(found.value)
+
+
+def test_a_report_of_format_2_is_read_and_its_bytes_on_disk_are_unknown() -> None:
+    report = whole_report()
+    assert report.dense is not None
+    assert report.compacted is not None
+    known = (report.dense.bytes_on_disk, report.compacted.bytes_on_disk)
+    assert None not in known
+    content = json.loads(to_json(report)) | {"format": 2}
+    del content["comparison"]["bytes on disk"]
+    for name in ("dense", "compacted"):
+        del content[name]["bytes_on_disk"]
+    read = report_from_json(content)
+    dense = replace(report.dense, bytes_on_disk=None)
+    assert read == replace(
+        report, dense=dense, compacted=replace(report.compacted, bytes_on_disk=None)
+    )
+    content["dense"]["bytes_on_disk"] = 3
+    with pytest.raises(StoreError, match="comparison must be what follows"):
+        _ = report_from_json(content)
 
 
 @pytest.mark.parametrize("value", [None, [], 3, "report", {}])

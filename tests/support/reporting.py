@@ -98,6 +98,7 @@ def measurement(parameters: int) -> Measurement:
         latency_s=parameters * 1.6e-8,
         latency_spread=0.06,
         latency_flushed_s=parameters * 1.2e-8,
+        bytes_on_disk=4 * parameters + 300,
     )
 
 

@@ -5,7 +5,7 @@ from rich.console import Console
 import abscise
 from abscise._environment import this_environment
 from abscise.cli._options import CompactOptions, VerifyOptions
-from abscise.cli._removal import keep, prove, snap
+from abscise.cli._removal import Destination, keep, measure_both, prove, snap
 from abscise.cli._source import build_model, loading_lines, read_inputs
 from abscise.cli._usage import UsageError, naming_usage
 from abscise.report import Report, certificate_line, plan_view, report_view, summary_of
@@ -16,6 +16,9 @@ def run_compact(options: CompactOptions, console: Console) -> bool:
     """Remove what is dead; save it only with a passed certificate."""
     if options.plan is not None and (options.keep or options.plan_only):
         message = "--plan applies a finished plan: --keep and --plan-only belong to making one"
+        raise UsageError(message)
+    if options.sparse and (options.out is None or options.plan_only):
+        message = "--sparse says how the compacted model is saved: it belongs to --out FOLDER"
         raise UsageError(message)
     if options.out is not None and not options.plan_only:
         refuse_foreign(options.out)
@@ -34,17 +37,19 @@ def run_compact(options: CompactOptions, console: Console) -> bool:
             console.print(f"plan written to {options.out}")
         return True
     compaction = prove(plan, model, inputs)
+    destination = Destination(options.out, options.sparse)
+    dense, compacted = measure_both(model, compaction.model, inputs, destination)
     report = Report(
         removal=summary_of(plan),
-        dense=abscise.measure(model, inputs),
-        compacted=abscise.measure(compaction.model, inputs),
+        dense=dense,
+        compacted=compacted,
         certificate=compaction.certificate,
         environment=this_environment(),
         loading=() if options.out is None else loading_lines(options, options.out),
         title=options.model,
     )
     console.print(report_view(report))
-    return keep(compaction, options.out, console, report)
+    return keep(compaction, destination, console, report)
 
 
 def run_verify(options: VerifyOptions, console: Console) -> bool:

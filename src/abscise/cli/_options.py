@@ -14,6 +14,8 @@ from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat,
 
 MAY_LEAD = "may stand without a name, and may be left out"
 
+SPARSE = "Save zeros that form no units in few bytes; abscise reads that, other programs do not."
+
 Factory = Annotated[str, "Factory of the model, as package.module:function."]
 
 
@@ -56,6 +58,7 @@ class CompactOptions(ModelOptions):
     plan: Annotated[Path | None, "Apply this plan.json instead of proposing one."] = None
     plan_only: Annotated[bool, "Print the plan, write it to --out, and remove nothing."] = False
     out: Annotated[Path | None, "Folder to save to (with --plan-only: the plan's file)."] = None
+    sparse: Annotated[bool, SPARSE] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +143,7 @@ class TrainOptions:
     out: Annotated[
         Path | None, "Folder to save the compacted model to; beside it, FOLDER.training."
     ] = None
+    sparse: Annotated[bool, SPARSE] = False
     resume: Annotated[bool, "Go on with the interrupted run in OUT.training."] = False
     checkpoint_every: Annotated[
         PositiveInt | None, "Steps between two checkpoints (default: about every 30 seconds)."

@@ -81,7 +81,8 @@ def resuming(options: TrainOptions) -> str:
     }
     pairs = [(name, str(of)) for name, values in given.items() for of in values if of is not None]
     flat = [text for pair in pairs for text in pair]
-    return shlex.join(["abscise", "train", options.recipe, *flat, "--resume"])
+    flags = ["--sparse"] if options.sparse else []
+    return shlex.join(["abscise", "train", options.recipe, *flat, *flags, "--resume"])
 
 
 def check_record(path: Path | None, option: str = "--record") -> None:
@@ -100,7 +101,11 @@ def check_record(path: Path | None, option: str = "--record") -> None:
 
 
 def _refuse_options(options: TrainOptions) -> None:
-    given = (("resume", options.resume), ("checkpoint-every", options.checkpoint_every))
+    given = (
+        ("resume", options.resume),
+        ("checkpoint-every", options.checkpoint_every),
+        ("sparse", options.sparse),
+    )
     for name, value in given:
         if value:
             message = f"--{name} needs --out, the folder of the run"

@@ -13,7 +13,7 @@ import abscise
 from abscise._environment import this_environment
 from abscise._inputs import Inputs
 from abscise.cli._options import DemoOptions, TrainOptions
-from abscise.cli._removal import keep, prove, snap
+from abscise.cli._removal import Destination, keep, measure_both, prove, snap
 from abscise.cli._report import PAGE
 from abscise.cli._run_folder import check_out, check_record, open_run, telling_how_to_go_on
 from abscise.cli._settings import settings
@@ -21,6 +21,7 @@ from abscise.cli._training_report import training_of
 from abscise.cli._training_view import TrainingView
 from abscise.compaction import Compaction
 from abscise.report import Predictions, Report, inspection_view, report_view, summary_of
+from abscise.store import bytes_on_disk
 from abscise.train import (
     Checkpoints,
     Recipe,
@@ -49,8 +50,9 @@ def run_demo(options: DemoOptions, console: Console) -> bool:
     console.print(f"abscise demo: recipe {recipe.name}, seed {recipe.seed}")
     trained = _train(recipe, None, console)
     loading = loading_lines(DEMO_RECIPE, {}, options.out)
-    report, compaction = _remove(trained, loading, console)
-    proven = keep(compaction, options.out, console, report)
+    destination = Destination(options.out)
+    report, compaction = _remove(trained, loading, destination, console)
+    proven = keep(compaction, destination, console, report)
     if proven:
         _show_loading(loading, options.out, console)
     return proven
@@ -77,8 +79,9 @@ def _finish(
     loading: tuple[str, ...] = ()
     if options.out is not None:
         loading = loading_lines(options.recipe, settings(options.set), options.out)
-    report, compaction = _remove(trained, loading, console)
-    proven = keep(compaction, options.out, console, report)
+    destination = Destination(options.out, options.sparse)
+    report, compaction = _remove(trained, loading, destination, console)
+    proven = keep(compaction, destination, console, report)
     if options.record is not None:
         _record(options.record, trained, report, options.out if proven else None)
         console.print(f"recorded in {options.record}")
@@ -101,7 +104,7 @@ def _train(recipe: Recipe, data_root: Path | None, console: Console, **how: Any)
 
 
 def _remove(
-    trained: Trained, loading: tuple[str, ...], console: Console
+    trained: Trained, loading: tuple[str, ...], destination: Destination, console: Console
 ) -> tuple[Report, Compaction]:
     """Inspect, snap, compact, verify and measure; print each step's result."""
     data = trained.data
@@ -115,10 +118,11 @@ def _remove(
     snapped = copy.deepcopy(dense)
     snap(snapped, timed, THRESHOLD, console)
     compaction = prove(abscise.propose(snapped, timed), snapped, seen)
+    before, after = measure_both(dense, compaction.model, timed, destination)
     report = Report(
         removal=summary_of(compaction.plan),
-        dense=abscise.measure(dense, timed),
-        compacted=abscise.measure(compaction.model, timed),
+        dense=before,
+        compacted=after,
         certificate=compaction.certificate,
         predictions=_predictions(dense, compaction.model, data.test),
         training=training_of(trained),
@@ -172,7 +176,7 @@ def _record(path: Path, trained: Trained, report: Report, saved: Path | None) ->
         units=removal.free_units,
         units_removed=removal.removed_units,
         macs=None if macs is None else macs // batch,
-        bytes_on_disk=None if saved is None else (saved / "model.safetensors").stat().st_size,
+        bytes_on_disk=None if saved is None else bytes_on_disk(saved),
         notes={
             "dense": asdict(report.dense),
             "compacted": asdict(report.compacted),

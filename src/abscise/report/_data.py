@@ -172,7 +172,14 @@ def _sizes(dense: Measurement, compacted: Measurement) -> list[Comparison]:
         Comparison("nonzero", dense.nonzero, compacted.nonzero),
         Comparison("MACs", dense.macs, compacted.macs),
         Comparison("bytes", dense.size_bytes, compacted.size_bytes),
+        *_on_disk(dense.bytes_on_disk, compacted.bytes_on_disk),
     ]
+
+
+def _on_disk(dense: int | None, compacted: int | None) -> list[Comparison]:
+    """A row only where a file was written: of others there is nothing to know."""
+    known = dense is not None or compacted is not None
+    return [Comparison("bytes on disk", dense, compacted)] if known else []
 
 
 def total(layers: tuple[LayerSummary, ...]) -> LayerSummary:

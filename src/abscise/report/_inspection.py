@@ -21,6 +21,8 @@ def inspection_view(inspection: Inspection) -> RenderableType:
         lines.append(f"silent: |activation| at or below this on all {inspection.samples:,} samples")
     if not all(layer.scaled for layer in inspection.layers):
         lines.append("* by its incoming rows, where the others go by the scale of their BatchNorm")
+    if inspection.stray_zeros:
+        lines.append("stray zeros: in units that stay; compact --sparse saves them in few bytes")
     if inspection.subnormal:
         lines.append("subnormal weights make many CPUs several times slower: see snap_")
     tables = [removable_table(inspection), evidence_table(inspection)]
@@ -28,10 +30,13 @@ def inspection_view(inspection: Inspection) -> RenderableType:
 
 
 def removable_table(inspection: Inspection) -> Table:
-    """Units, what can go now, what that saves, and subnormal weights per layer."""
-    table = _table("units", "removable", "saves", "subnormal")
+    """Units, what can go now, what that saves, stray zeros and subnormal weights per layer."""
+    table = _table("units", "removable", "saves", "stray zeros", "subnormal")
     rows = [
-        (layer.layer, (layer.units, layer.removable, layer.saves, layer.subnormal))
+        (
+            layer.layer,
+            (layer.units, layer.removable, layer.saves, layer.stray_zeros, layer.subnormal),
+        )
         for layer in inspection.layers
     ]
     return _fill(table, rows)

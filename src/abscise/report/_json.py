@@ -13,7 +13,7 @@ from abscise.compaction import LayerSummary, layer_from_fields
 from abscise.report._data import Predictions, RemovalSummary, Report
 from abscise.report._training import Training, TrainingPoint
 
-FORMAT = 2
+FORMAT = 3
 
 _DERIVED = ("total", "comparison")
 
@@ -33,6 +33,7 @@ def report_from_json(value: object) -> Report:
         StoreError: A field is missing, unknown, of the wrong type, out of range, or contradicts
             another; the text names the field.
     """
+    value = _of_today(value)
     check_format(value, FORMAT, "report", "make the report again", StoreError)
     names = ("format", *_names(Report), *_DERIVED)
     fields = read_fields(value, names, "report", StoreError)
@@ -47,6 +48,18 @@ def report_from_json(value: object) -> Report:
         if fields.values[name] != whole[name]:
             fields.refuse(name, "what follows from the other fields")
     return report
+
+
+def _of_today(value: object) -> object:
+    """A report of format 2, which did not know the bytes on disk, as one of today."""
+    if not isinstance(value, dict) or value.get("format") != FORMAT - 1:
+        return value
+    added = {
+        name: {**measured, "bytes_on_disk": None}
+        for name in ("dense", "compacted")
+        if isinstance(measured := value.get(name), dict) and "bytes_on_disk" not in measured
+    }
+    return {**value, **added, "format": FORMAT}
 
 
 def _as_dict(report: Report) -> dict[str, object]:
@@ -143,6 +156,7 @@ def _measurement(outer: Fields, name: str) -> Measurement:
         latency_s=fields.optional("latency_s", fields.number),
         latency_spread=fields.optional("latency_spread", fields.number),
         latency_flushed_s=fields.optional("latency_flushed_s", fields.number),
+        bytes_on_disk=fields.optional("bytes_on_disk", fields.integer),
     )
 
 

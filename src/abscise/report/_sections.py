@@ -106,11 +106,13 @@ def _change(row: Comparison) -> Change:
         "nonzero": "nonzero parameters",
         "MACs": "multiply-accumulates",
         "bytes": "saved size",
+        "bytes on disk": "file of weights",
         "latency_s": "time of one forward",
         "accuracy": "accuracy on the test set",
     }
     dense, compacted = (shown_value(row.quantity, value) for value in (row.dense, row.compacted))
-    if row.quantity == "bytes" and row.dense is not None and row.compacted is not None:
+    of_files = row.quantity in {"bytes", "bytes on disk"}
+    if of_files and row.dense is not None and row.compacted is not None:
         dense, compacted = size(row.dense), size(row.compacted)
     drawn = row.dense and row.compacted is not None and row.quantity != "accuracy"
     share = row.compacted / row.dense if drawn and row.dense and row.compacted else None

@@ -1,20 +1,17 @@
 """Reading weights that somebody else wrote: safetensors, or torch files without code."""
 
-import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from abscise._errors import StoreError
-from abscise._json import describe, parse_json
+from abscise._json import describe
+from abscise.store._tensors import first_line, read_tensors, require_file
 
 _PREFIXES = ("module.", "_orig_mod.")
-_ALIASES = "abscise.aliases"
 
 
 def read_checkpoint(
@@ -31,7 +28,7 @@ def read_checkpoint(
         StoreError: The file is missing, truncated or hostile, or holds no state dict (under `key`).
     """
     path = Path(path)
-    _require_file(path)
+    require_file(path)
     if path.suffix == ".safetensors":
         if key is not None:
             message = f"{path}: key {key!r} is given, but a .safetensors file has no keys; omit it"
@@ -39,54 +36,6 @@ def read_checkpoint(
         tensors, aliases = read_tensors(path)
         return _without_prefixes(tensors | {name: tensors[of] for name, of in aliases.items()})
     return _without_prefixes(_state_dict(_read_torch(path), key, path))
-
-
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors of a safetensors file, and for each further name of one the name it is under.
-
-    Raises:
-        StoreError: The file is missing, truncated or hostile.
-    """
-    _require_file(path)
-    try:
-        with safetensors.safe_open(path, framework="pt", device="cpu") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except Exception as error:
-        message = f"{path} is not a whole safetensors file: {_first_line(error)}"
-        raise StoreError(message) from error
-    aliases: dict[str, str] = {}
-    if _ALIASES in metadata:
-        found = parse_json(
-            metadata[_ALIASES].encode(), f"{path}: names of tied weights", StoreError
-        )
-        aliases = _checked_aliases(found, tensors, path)
-    return tensors, aliases
-
-
-def tensors_to_bytes(tensors: Mapping[str, Tensor], aliases: Mapping[str, str]) -> bytes:
-    """A safetensors file of `tensors`, each contiguous; names that share one are kept as text."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = {"format": "pt", _ALIASES: json.dumps(dict(sorted(aliases.items())))}
-    return safetensors.torch.save(plain, metadata)
-
-
-def _checked_aliases(found: object, tensors: Mapping[str, Tensor], path: Path) -> dict[str, str]:
-    if not isinstance(found, dict):
-        message = f"{path}: names of tied weights must be an object, got {describe(found)}"
-        raise StoreError(message)
-    for name, of in found.items():
-        if not isinstance(of, str) or of not in tensors or name in tensors:
-            message = f"{path}: tied weight {describe(name)} must be another name of a stored one"
-            raise StoreError(message)
-    return found
-
-
-def _require_file(path: Path) -> None:
-    if not path.is_file():
-        what = "is not a file" if path.exists() else "does not exist"
-        message = f"{path} {what}"
-        raise StoreError(message)
 
 
 def _read_torch(path: Path) -> object:
@@ -100,7 +49,7 @@ def _read_torch(path: Path) -> object:
     except Exception as error:
         message = (
             f"{path} is truncated, or holds more than tensors and plain containers, which is not "
-            f"read because it could run code: save model.state_dict() ({_first_line(error)})"
+            f"read because it could run code: save model.state_dict() ({first_line(error)})"
         )
         raise StoreError(message) from error
     return found
@@ -157,8 +106,3 @@ def _without_prefixes(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], tupl
             return state, tuple(notes)
         state = {name.removeprefix(prefix): value for name, value in state.items()}
         notes.append(f"prefix {prefix!r} removed from all {len(state)} names")
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200] if lines else type(error).__name__

@@ -23,7 +23,7 @@ from abscise.store._atomic import (
     write_folder,
     write_json_atomically,
 )
-from abscise.store._checkpoint import read_tensors, tensors_to_bytes
+from abscise.store._tensors import read_tensors, require_file, tensors_to_bytes
 from abscise.store._weights import load_weights, restore_ties, tensor_state, tied_names
 
 _PLAN = "plan.json"
@@ -34,7 +34,11 @@ EXTRA_FILES = OUR_FILES - {_PLAN, _WEIGHTS, _CERTIFICATE}
 
 
 def save(
-    folder: Path | str, compaction: Compaction, *, files: Mapping[str, bytes] | None = None
+    folder: Path | str,
+    compaction: Compaction,
+    *,
+    files: Mapping[str, bytes] | None = None,
+    sparse: bool = False,
 ) -> None:
     """Write plan, weights and certificate; afterwards `folder` holds all of it, or what it held.
 
@@ -45,6 +49,8 @@ def save(
         folder: Where to.
         compaction: What to save.
         files: Name -> content of what else belongs to it, such as `report.json`.
+        sparse: Pack the weights, so that single zeros take next to no space; `load` reads both
+            forms, other readers of safetensors only the one without. No bit is lost.
 
     Raises:
         ValueError: `files` holds a name that is not kept beside a saved model.
@@ -56,17 +62,33 @@ def save(
         allowed = ", ".join(sorted(EXTRA_FILES))
         message = f"files beside a saved model must be of {allowed}, got {', '.join(wrong)}"
         raise ValueError(message)
-    state = tensor_state(compaction.model)
-    aliases = tied_names(state)
     written = {
         _PLAN: to_json_bytes(plan_to_json(compaction.plan)),
-        _WEIGHTS: tensors_to_bytes(
-            {name: tensor for name, tensor in state.items() if name not in aliases}, aliases
-        ),
+        _WEIGHTS: _weights(compaction.model, sparse=sparse),
     }
     if compaction.certificate is not None:
         written[_CERTIFICATE] = to_json_bytes(compaction.certificate.to_json())
     write_folder(Path(folder), written | extra)
+
+
+def bytes_on_disk(folder: Path | str) -> int:
+    """Bytes of the weights in a saved folder: of `model.safetensors`.
+
+    Raises:
+        StoreError: There is no such file.
+    """
+    path = existing_folder(folder) / _WEIGHTS
+    require_file(path)
+    return path.stat().st_size
+
+
+def file_bytes(model: nn.Module, *, sparse: bool = False) -> int:
+    """Bytes of the `model.safetensors` that `save` would write for `model`; writes nothing.
+
+    Raises:
+        StoreError: The model holds state that is no tensor.
+    """
+    return len(_weights(model, sparse=sparse))
 
 
 def load(folder: Path | str, model: nn.Module) -> nn.Module:
@@ -83,10 +105,11 @@ def load(folder: Path | str, model: nn.Module) -> nn.Module:
     """
     folder = existing_folder(folder)
     plan = read_plan(folder)
-    tensors, aliases = read_tensors(folder / _WEIGHTS)
+    require_file(folder / _WEIGHTS)
     _require_architecture(plan, model, folder)
     compacted = _restructured(plan, model, folder)
     wanted = tensor_state(compacted)
+    tensors, aliases = read_tensors(folder / _WEIGHTS, wanted)
     for name, tensor in tensors.items():
         if name in wanted and wanted[name].dtype != tensor.dtype:
             message = f"{folder / _WEIGHTS}: {name} is {tensor.dtype}, must be {wanted[name].dtype}"
@@ -160,6 +183,13 @@ def read_json(path: Path) -> object:
         message = f"cannot read {path}: {error.strerror}"
         raise StoreError(message) from error
     return parse_json(content, str(path), StoreError)
+
+
+def _weights(model: nn.Module, *, sparse: bool) -> bytes:
+    state = tensor_state(model)
+    aliases = tied_names(state)
+    once = {name: tensor for name, tensor in state.items() if name not in aliases}
+    return tensors_to_bytes(once, aliases, sparse=sparse)
 
 
 def _require_architecture(plan: Plan, model: nn.Module, folder: Path) -> None:
