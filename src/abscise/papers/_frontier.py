@@ -38,8 +38,9 @@ class Frontier:
     """An attachment that notes error and size after each epoch, and copies what is worth it.
 
     For each rung, an error in percent, the sparsest state is kept whose error on the validation
-    part is not above it. It changes nothing; attach it behind what does. It ends the run when the
-    highest rung, once reached, is missed in `patience` looks in a row.
+    part is not above it; and the state with the least error. It changes nothing; attach it behind
+    what does. It ends the run when the highest rung, once reached, is missed in `patience` looks in
+    a row.
 
     Args:
         model: The network that is trained.
@@ -72,9 +73,26 @@ class Frontier:
         """For each rung the look at the sparsest state that reaches it; None where none does."""
         return tuple(sparsest(self._looks, rung) for rung in self.rungs)
 
+    def best_at(self, rung: float) -> Look | None:
+        """The look that is kept for a rung.
+
+        Raises:
+            ValueError: It is none of the rungs.
+        """
+        return self.best[self.rungs.index(rung)]
+
+    @property
+    def least(self) -> Look:
+        """The look with the least error; of equals the sparsest.
+
+        Raises:
+            ValueError: There was no look.
+        """
+        return min(self._looks, key=lambda it: (it.error, it.nonzero))
+
     @property
     def states(self) -> Mapping[int, Mapping[str, Tensor]]:
-        """Epoch -> copies of the model's tensors, of the looks in `best`."""
+        """Epoch -> copies of the model's tensors, of the looks in `best` and of the least error."""
         return self._states
 
     @property
@@ -92,7 +110,7 @@ class Frontier:
         nonzero = sum(int(weight.detach().count_nonzero()) for weight in self._parameters)
         epoch = len(self._looks) + 1
         self._looks.append(Look(epoch, loss, 100 * error, nonzero))
-        wanted = {look.epoch for look in self.best if look is not None}
+        wanted = _wanted(self._looks, self.rungs)
         if epoch in wanted:
             self._states[epoch] = {k: v.detach().clone() for k, v in self._tensors.items()}
         self._states = {key: state for key, state in self._states.items() if key in wanted}
@@ -119,7 +137,7 @@ class Frontier:
             raise ValueError(message)
         looks = [_look(value, place) for place, value in enumerate(state["looks"], start=1)]
         states = {int(epoch): self._like(held) for epoch, held in state["states"].items()}
-        wanted = {one.epoch for rung in self.rungs if (one := sparsest(looks, rung)) is not None}
+        wanted = _wanted(looks, self.rungs)
         if set(states) != wanted:
             message = f"Frontier: states must be of the epochs {sorted(wanted)}, got {list(states)}"
             raise ValueError(message)
@@ -147,6 +165,13 @@ def sparsest(looks: Sequence[Look], rung: float) -> Look | None:
     2
     """
     return min((look for look in looks if look.error <= rung), key=lambda it: it.rank, default=None)
+
+
+def _wanted(looks: Sequence[Look], rungs: Sequence[float]) -> set[int]:
+    """The epochs whose states are kept."""
+    found = [sparsest(looks, rung) for rung in rungs] if looks else []
+    least = [min(looks, key=lambda it: (it.error, it.nonzero))] if looks else []
+    return {look.epoch for look in (*found, *least) if look is not None}
 
 
 def _look(value: Mapping[str, Any], place: int) -> Look:

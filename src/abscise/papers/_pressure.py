@@ -1,24 +1,23 @@
-"""Pressure: the strength of every step of a run in cycles, from one number of epochs."""
+"""Pressure: the strength of every step of a run in cycles, by a rule that needs no tuning."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
 from abscise.sparsify import strength_to_vanish, typical_size
-from abscise.train import annealed
 
 
 @dataclass(frozen=True, slots=True)
 class Pressure:
-    """In each cycle the strength falls with the learning rate; from cycle to cycle it grows.
+    """In the first half of each cycle weights shrink, in the second half they only heal.
 
-    As in AdamW one schedule multiplies step and decay, so that every cycle ends with steps that
-    only heal.
+    From cycle to cycle the strength grows by equal factors. The learning rate falls over the whole
+    cycle, so that each cycle ends with a settled network of a certain size.
 
     Args:
-        first: The strength with which the first cycle begins.
-        last: That of the last one; in between it grows by equal factors.
+        first: The strength in the first cycle.
+        last: That in the last one.
         steps: Of the whole run.
         cycles: Of equal length.
     """
@@ -40,13 +39,15 @@ class Pressure:
 
     def __call__(self, step: int) -> float:
         """The strength of `step`, which counts from 1."""
-        return self.peak(step) * annealed(step, self.steps, self.cycles)
-
-    def peak(self, step: int) -> float:
-        """The strength with which the cycle of `step` begins."""
-        cycle = min((step - 1) * self.cycles // self.steps, self.cycles - 1)
-        share = cycle / max(1, self.cycles - 1)
+        place = (step - 1) * self.cycles
+        if place % self.steps >= self.steps / 2:
+            return 0.0
+        share = min(place // self.steps, self.cycles - 1) / max(1, self.cycles - 1)
         return self.first * (self.last / self.first) ** share
+
+    def times(self, factor: float) -> "Pressure":
+        """The same course at `factor` times the strength."""
+        return replace(self, first=factor * self.first, last=factor * self.last)
 
 
 def pressure_on(
@@ -54,15 +55,14 @@ def pressure_on(
 ) -> Pressure:
     """The pressure under which a typical weight without gradient vanishes in the first cycle.
 
-    `strength_to_vanish` for the root mean square of the model's weights, over half the steps of a
-    cycle, since the mean over an annealed cycle is half the peak.
+    `strength_to_vanish` for the root mean square of the model's weights, over half of a cycle.
 
     Args:
         model: Dense, as the run begins.
         threshold: Below which a weight is gone.
         steps: Of the whole run.
         cycles: Of equal length.
-        growth: Last peak / first peak, >= 1.
+        growth: Strength in the last cycle / in the first, >= 1.
     """
     within = max(1, math.floor(steps / cycles / 2))
     first = strength_to_vanish(typical_size(model), threshold, within)

@@ -45,6 +45,7 @@ class Setting:
     Args:
         threshold: Weights of a smaller magnitude become 0 after each epoch.
         growth: See `pressure_on`.
+        factor: Times the pressure of the automatic rule.
         sparsity: Where the course of magnitudes and lots ends.
         steps: Of the whole run.
         cycles: Of learning rate and pressure.
@@ -53,6 +54,7 @@ class Setting:
 
     threshold: float
     growth: float
+    factor: float
     sparsity: float
     steps: int
     cycles: int
@@ -161,10 +163,9 @@ def _shrinking(decay: Decay) -> Callable[[Setting], tuple[Attach, ...]]:
 
     def make(setting: Setting) -> tuple[Attach, ...]:
         def shrink(model: nn.Module, optimizer: Optimizer) -> Attachment:
-            pressure = pressure_on(
-                model, setting.threshold, setting.steps, setting.cycles, setting.growth
-            )
-            return abscise.attach(decay(pressure), optimizer, model)
+            steps, cycles = setting.steps, setting.cycles
+            pressure = pressure_on(model, setting.threshold, steps, cycles, setting.growth)
+            return abscise.attach(decay(pressure.times(setting.factor)), optimizer, model)
 
         # Which state is kept, and when the run ends, is the frontier's business.
         never = setting.steps + 1
