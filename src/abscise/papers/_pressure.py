@@ -53,9 +53,9 @@ class Pressure:
 def pressure_on(
     model: nn.Module, threshold: float, steps: int, cycles: int, growth: float
 ) -> Pressure:
-    """The pressure under which a typical weight without gradient vanishes in the first cycle.
+    """The pressure under which every weight without gradient vanishes in the first cycle.
 
-    `strength_to_vanish` for the root mean square of the model's weights, over half of a cycle.
+    `strength_to_vanish` for the largest of the weights, over half of a cycle.
 
     Args:
         model: Dense, as the run begins.
@@ -65,5 +65,5 @@ def pressure_on(
         growth: Strength in the last cycle / in the first, >= 1.
     """
     within = max(1, math.floor(steps / cycles / 2))
-    first = strength_to_vanish(typical_size(model), threshold, within)
-    return Pressure(first, first * growth, steps, cycles)
+    first = strength_to_vanish(typical_size(model, quantile=1.0), threshold, within)
+    return Pressure(first, first * growth if cycles > 1 else first, steps, cycles)

@@ -24,6 +24,8 @@ from abscise.papers._task import Task
 from abscise.train import Attach, Augment, Recipe, Run, Trained, recipe_from, run_of
 
 DENSE = "dense"
+QUICK = 8
+"""Epochs of a quick run: of 1,000 examples, so that there are steps enough for a decay."""
 
 
 class SensitivityExperiment(Experiment):
@@ -240,7 +242,7 @@ def _tasks(stage: Stage, method: str, seed: int, choice: Choice) -> tuple[Task, 
             network=stage.network,
             strength=strength,
             seed=seed,
-            epochs=choice.epochs or (2 if choice.quick else stage.epochs),
+            epochs=choice.epochs or (QUICK if choice.quick else stage.epochs),
             limit=1000 if choice.quick else 0,
         )
         for strength in strengths
