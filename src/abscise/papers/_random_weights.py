@@ -21,13 +21,15 @@ class RandomWeights(Sparsifier["RandomWorker"]):
             and more, that is 0 at the end.
         steps: Over how many steps the share rises, on a cubic course.
         every: Steps between two prunings.
-        seed: Of the lot.
+        seed: Of the lot; the lots of one that takes over are the same.
+        after: How many steps pass before.
     """
 
     target_sparsity: float
     steps: int
     every: int
     seed: int
+    after: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.target_sparsity < 1:
@@ -53,7 +55,7 @@ class RandomWorker(Worker):
         """Made by `RandomWeights.bind`; changes nothing."""
         self._options = options
         self._weights = weights
-        self._share = Cubic(options.target_sparsity, options.steps)
+        self._share = Cubic(options.target_sparsity, options.steps, options.after)
         sizes = [one.numel() for one in weights]
         generator = Generator().manual_seed(options.seed)
         lots = torch.randperm(sum(sizes), generator=generator).split(sizes)

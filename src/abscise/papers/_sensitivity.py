@@ -59,9 +59,8 @@ class SensitivityExperiment(Experiment):
         tasks = tuple(
             task
             for stage in stages
-            for seed in choice.seeds or (stage.seeds[:1] if choice.quick else stage.seeds)
-            for method in wanted
-            if method in stage.methods or choice.methods
+            for seed, names in _rounds(stage, choice)
+            for method in (wanted if choice.methods else names)
             for task in _tasks(stage, method, seed, choice)
         )
         if not tasks:
@@ -229,6 +228,13 @@ def _line(
             "certificate": found.certificate.to_json(),
         },
     )
+
+
+def _rounds(stage: Stage, choice: Choice) -> list[tuple[int, tuple[str, ...]]]:
+    """Seeds, and the methods that take part with each; what takes part once comes last."""
+    seeds = choice.seeds or (stage.seeds[:1] if choice.quick else stage.seeds)
+    rounds = [(seed, stage.methods) for seed in seeds]
+    return rounds if choice.methods or not stage.once else [*rounds, (seeds[0], stage.once)]
 
 
 def _tasks(stage: Stage, method: str, seed: int, choice: Choice) -> tuple[Task, ...]:

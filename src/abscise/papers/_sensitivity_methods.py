@@ -29,11 +29,8 @@ from abscise.train import Attach, Attachment, Augment
 REFRESH, KEPT = 10, 0.9
 """Steps between two measurements of a sensitivity, and the share of the old ones that is kept."""
 
-PRUNINGS = 100
-"""Prunings of a magnitude course."""
-
-HEALING = 0.1
-"""The share of the run, at its end, in which a magnitude course rests."""
+PRUNINGS = 50
+"""Prunings of a course of magnitudes or lots, in each cycle."""
 
 Decay = Callable[[Pressure], Sparsifier[Any]]
 
@@ -46,7 +43,8 @@ class Setting:
         threshold: Weights of a smaller magnitude become 0 after each epoch.
         growth: See `pressure_on`.
         factor: Times the pressure of the automatic rule.
-        sparsity: Where the course of magnitudes and lots ends.
+        sparsity: Shares of the weights that are 0 after the first cycle and after the last one,
+            by magnitudes or lots.
         steps: Of the whole run.
         cycles: Of learning rate and pressure.
         seed: Of the run.
@@ -55,7 +53,7 @@ class Setting:
     threshold: float
     growth: float
     factor: float
-    sparsity: float
+    sparsity: tuple[float, float]
     steps: int
     cycles: int
     seed: int
@@ -175,25 +173,41 @@ def _shrinking(decay: Decay) -> Callable[[Setting], tuple[Attach, ...]]:
 
 
 def _magnitude(setting: Setting) -> tuple[Attach, ...]:
-    return (_attaching(_course(setting)),)
+    """A cubic course in the first half of each cycle; in the second half the weights only heal."""
+    return tuple(
+        _attaching(Magnitude(share, steps=half, after=after, every=every, scope=Scope.GLOBAL))
+        for share, half, after, every in _courses(setting)
+    )
 
 
 def _random(setting: Setting) -> tuple[Attach, ...]:
-    course = _course(setting)
-    lots = RandomWeights(course.target_sparsity, course.steps, course.every, setting.seed)
-    return (_attaching(lots),)
+    """The same courses; what is drawn in one cycle stays drawn in the next."""
+    return tuple(
+        _attaching(RandomWeights(share, half, every, setting.seed, after))
+        for share, half, after, every in _courses(setting)
+    )
 
 
 def _both(setting: Setting) -> tuple[Attach, ...]:
-    """Half the pressure of the sensitivity's own route: it orders, the course decides."""
+    """The sensitivity shrinks, and the courses of the magnitudes say how many fall."""
     shrink, _ = _shrinking(lambda it: Sensitivity(it, rescale=True, **_OFTEN))(setting)
     return shrink, *_magnitude(setting)
 
 
-def _course(setting: Setting) -> Magnitude:
-    steps = max(1, round((1 - HEALING) * setting.steps))
-    every = max(1, steps // PRUNINGS)
-    return Magnitude(setting.sparsity, steps=steps, every=every, scope=Scope.GLOBAL)
+def _courses(setting: Setting) -> tuple[tuple[float, int, int, int], ...]:
+    """Of each cycle: share, steps of the course, steps before it, steps between two prunings."""
+    first, last = (1 - share for share in setting.sparsity)
+    cycles, length = setting.cycles, setting.steps // setting.cycles
+    half = max(1, length // 2)
+    kept = (
+        [last]
+        if cycles == 1
+        else [first * (last / first) ** (k / (cycles - 1)) for k in range(cycles)]
+    )
+    return tuple(
+        (1 - share, half, cycle * length, max(1, half // PRUNINGS))
+        for cycle, share in enumerate(kept)
+    )
 
 
 def _distilled(

@@ -7,7 +7,7 @@ from abscise.papers._finished import Finished
 from abscise.papers._outcome import Outcome, Table
 from abscise.papers._points import Scene, scene_of
 from abscise.papers._rungs import Step, Trail, highest_compression, steps_of, trail_of
-from abscise.papers._sensitivity_stages import CONTROLS, IDEAS, Figure, Stage
+from abscise.papers._sensitivity_stages import CONTROLS, IDEAS, VARIANTS, Figure, Stage
 from abscise.report import ParetoCurve, ParetoPanel, ParetoRow, ParetoSpot
 
 MAIN, CONTROL, DENSE = "sensitivity", "decay", "dense"
@@ -229,8 +229,8 @@ def _pictures(
     reference = (mean(tests), (min(tests), max(tests))) if tests else None
     highest = HIGHEST * mean(tests) if tests else 100.0
     rows = {
-        "the paper's method and its controls": CONTROLS[:9],
-        "further ideas": (MAIN, CONTROL, "magnitude", "serene", *IDEAS),
+        "the paper's method and its controls": CONTROLS,
+        "variants and ideas": (MAIN, *VARIANTS, *IDEAS),
     }
     found = []
     for name, methods in rows.items():
