@@ -1,6 +1,7 @@
 """Frontier: the sparsest state at each error that validation allows; resumed, it is the same."""
 
 from collections.abc import Iterable
+from functools import partial
 
 import pytest
 import torch
@@ -16,6 +17,10 @@ def small() -> nn.Linear:
     return nn.Linear(10, 10)
 
 
+def _seen(error: float) -> tuple[float, float]:
+    return 0.5, error / 100
+
+
 def watched(model: nn.Module, looks: Iterable[tuple[float, int]], patience: int = 9) -> Frontier:
     """A frontier that has seen errors in percent at numbers of weights of the first kind."""
     frontier = Frontier(model, RUNGS, patience)
@@ -25,7 +30,7 @@ def watched(model: nn.Module, looks: Iterable[tuple[float, int]], patience: int 
             bias.zero_()
             weight.fill_(error)
             weight.view(-1)[nonzero:] = 0
-        frontier.after_epoch(lambda error=error: (0.5, error / 100))
+        frontier.after_epoch(partial(_seen, error))
     return frontier
 
 

@@ -31,6 +31,7 @@ from abscise.papers._sensitivity import (
 )
 from abscise.papers._sensitivity_methods import methods
 from abscise.papers._sensitivity_stages import CONTROLS, IDEAS, STAGES, Figure, Stage
+from abscise.papers._shipping import errors_on
 from abscise.papers._starts import Start, start_of
 from abscise.train import Augment, Data, Interrupted, Progress, Run, Split, build_model
 from support.papering import made_data
@@ -132,7 +133,7 @@ def test_the_test_set_is_read_once_at_the_end_and_only_for_what_is_kept(
     data = made_data("digits")
     nothing = Split(torch.full_like(data.test.inputs, float("nan")), data.test.labels)
     order: list[str] = []
-    train, read = Bench.train, room.errors_on
+    train, read = Bench.train, errors_on
 
     def training(self: Bench, *args: Any) -> Any:
         assert not torch.equal(self.shelf.data(args[0]).test.inputs, data.test.inputs)

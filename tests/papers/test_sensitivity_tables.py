@@ -1,0 +1,141 @@
+"""The report of the sensitivity experiment follows from its lines, and says what was reached."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from abscise._errors import StoreError
+from abscise.papers import Finished, append_finished, html, markdown, read_finished
+from abscise.papers._rungs import highest_compression, steps_of, trail_of
+from abscise.papers._sensitivity import SensitivityExperiment
+from abscise.papers._sensitivity_stages import Figure, Stage
+from support.papering import run_of_task, task_of
+
+STAGE = Stage(
+    dataset="pendigits",
+    network="mlp",
+    figures=(Figure(2.0, 10.0, "made up", target=True), Figure(3.0, 5.0, "somebody")),
+    rungs=(1.0, 2.0, 4.0),
+    methods=("dense", "sensitivity", "decay"),
+)
+PAPER = SensitivityExperiment((STAGE,))
+
+
+def rung(allowed: float, nonzero: int, test: float, epoch: int = 1) -> dict[str, Any]:
+    return {
+        "rung": allowed,
+        "epoch": epoch,
+        "validation": allowed,
+        "nonzero": nonzero,
+        "test": test,
+    }
+
+
+def finished(
+    tmp_path: Path, runs: Mapping[tuple[str, int], Sequence[dict[str, Any]]]
+) -> tuple[Finished, ...]:
+    """The lines of made runs, written and read again."""
+    path = tmp_path / "lines.jsonl"
+    for (method, seed), rungs in runs.items():
+        task = task_of(None, seed, experiment="sensitivity", method=method)
+        run = run_of_task(task)
+        shipped = {
+            "epoch": 1,
+            "test": 2.0,
+            "nonzero": 40,
+            "parameters": 50,
+            "units_removed": 30,
+            "macs": 25,
+            "bytes_on_disk": 1000,
+            "certified": True,
+        }
+        notes = {**(run.notes or {}), "start": "a", "rungs": list(rungs), "shipped": [shipped]}
+        if method == "dense":
+            notes = {**(run.notes or {}), "start": "a"}
+        append_finished(path, replace(run, notes=notes))
+    return read_finished(path, "sensitivity")
+
+
+RUNS: Mapping[tuple[str, int], Sequence[dict[str, Any]]] = {
+    ("dense", 0): [],
+    ("sensitivity", 0): [rung(2.0, 50, 1.9), rung(4.0, 20, 3.5, 2)],
+    ("sensitivity", 1): [rung(1.0, 200, 1.5), rung(2.0, 100, 1.7), rung(4.0, 20, 3.7, 2)],
+    ("decay", 0): [rung(2.0, 150, 1.9), rung(4.0, 50, 3.5, 2)],
+}
+
+
+def test_a_row_holds_the_mean_over_the_seeds_of_what_validation_allows(tmp_path: Path) -> None:
+    table = PAPER.outcome(finished(tmp_path, RUNS)).tables[0]
+    row = table.rows[0]
+    # 50 and 100 of 1,000 weights: 1000 / 75.
+    assert row[:5] == (
+        "sensitivity",
+        "2 of 2",
+        "13.3x (10.0-20.0)",
+        "1.80 (1.70-1.90)",
+        "13.3x at 1.80 %",
+    )
+    assert row[5:] == ("25.0x", "70 of 100", "25.0 %", "1.0")
+    assert table.rows[1][:3] == ("S = 0", "1 of 1", "6.7x (6.7-6.7)")
+    assert [it[0] for it in table.rows[2:]] == ["recalled: made up", "recalled: somebody"]
+
+
+def test_a_step_that_one_run_does_not_reach_is_no_match(tmp_path: Path) -> None:
+    runs = finished(tmp_path, RUNS)
+    trails = [trail_of(run) for run in runs if run.task.method == "sensitivity"]
+    steps = {step.allowed: step for step in steps_of(trails, STAGE.rungs)}
+    assert not steps[1.0].complete
+    assert steps[2.0].complete
+    found = highest_compression(tuple(steps.values()), 3.0)
+    assert found is steps[2.0]
+    assert highest_compression(tuple(steps.values()), 3.6) is steps[4.0]
+    assert highest_compression(tuple(steps.values()), 1.0) is None
+
+
+def test_the_sentences_tell_what_sensitivity_adds_and_whether_the_figure_is_reached(
+    tmp_path: Path,
+) -> None:
+    said = " ".join(PAPER.outcome(finished(tmp_path, RUNS)).sentences)
+    assert "sensitivity 13.3x at 1.80 % test error, its control with S = 0 6.7x" in said
+    assert "2.00 times as much" in said
+    assert (
+        "The figure to reach is 10x at 2 % on the test set: reached on the test curve by sensi"
+        in said
+    )
+    worse = {key: [rung(2.0, 150, 1.9)] for key in RUNS}
+    other = " ".join(PAPER.outcome(finished(tmp_path / "worse", worse)).sentences)
+    assert "no method reaches it" in other
+    assert "1.00 times as much" in other
+
+
+def test_where_nothing_gets_to_the_error_the_report_says_so(tmp_path: Path) -> None:
+    runs = finished(tmp_path, {("sensitivity", 0): [rung(4.0, 20, 3.0)], ("decay", 0): []})
+    outcome = PAPER.outcome(runs)
+    assert "no method gets there" in outcome.sentences[0]
+    assert outcome.tables[0].rows[0][1:4] == ("0 of 1", "-", "-")
+
+
+def test_the_report_does_not_depend_on_the_order_of_the_lines(tmp_path: Path) -> None:
+    runs = finished(tmp_path, RUNS)
+    one, two = (PAPER.outcome(some) for some in (runs, runs[::-1]))
+    assert markdown(one) == markdown(two)
+    assert html(one) == html(two)
+    assert "recalled" in html(one)
+
+
+def test_a_line_with_a_broken_rung_is_refused(tmp_path: Path) -> None:
+    runs = finished(tmp_path, {("decay", 0): [rung(2.0, 150, 1.9)]})
+    broken = json.loads(json.dumps(runs[0].notes))
+    broken["rungs"][0]["nonzero"] = "many"
+    with pytest.raises(StoreError, match=r"rungs\[0\].*nonzero"):
+        _ = trail_of(replace(runs[0], notes=broken))
+
+
+def test_runs_at_other_strengths_than_the_rule_s_are_not_mixed_in(tmp_path: Path) -> None:
+    runs = finished(tmp_path, RUNS)
+    other = replace(runs[1], task=replace(runs[1].task, strength=2.0), error_percent=50.0)
+    assert markdown(PAPER.outcome((*runs, other))) == markdown(PAPER.outcome(runs))
