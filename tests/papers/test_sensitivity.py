@@ -23,6 +23,7 @@ from abscise.papers import (
     run_tasks,
 )
 from abscise.papers import _sensitivity as room
+from abscise.papers._original_vgg import OriginalVGG16
 from abscise.papers._sensitivity import (
     SensitivityExperiment,
     dense_recipe,
@@ -260,6 +261,59 @@ def test_the_tasks_of_a_cut_short_experiment_have_every_method_of_a_seed_first()
     own = [task.method for task in tasks if task.network == "lenet300"]
     assert set(own) == {"dense", *EVERY}
     assert len({task.key for task in tasks}) == len(tasks)
+
+
+def image_net() -> Data:
+    """Eight images of the shape of ImageNet's, of its first two classes."""
+    inputs = torch.randn(8, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 1] * 4)
+    parts = (slice(0, 4), slice(4, 6), slice(6, 8))
+    return Data(
+        f"{__name__}:image_net", 1000, *(Split(inputs[it].clone(), labels[it]) for it in parts)
+    )
+
+
+def test_the_stage_of_image_net_runs_on_images_of_its_shape(tmp_path: Path) -> None:
+    (large,) = (stage for stage in STAGES if stage.asked)
+    tiny = replace(
+        large,
+        dataset=f"{__name__}:image_net",
+        rungs=(29.3, 30.9, 100.0),
+        figures=(replace(large.figures[0], error=100.0),),
+        dense_epochs=1,
+        epochs=4,
+        cycle=4,
+        threshold=0.15,
+        batch_size=1,
+        asked=False,
+        extra={
+            **{key: value for key, value in large.extra.items() if key in {"shape", "classes"}},
+            "model_args": {"width": 0.02},
+        },
+    )
+    paper = SensitivityExperiment((tiny,))
+    key = (tiny.dataset, 0)
+    task = paper.tasks(Choice(methods=("sensitivity-estimate",)))[0]
+    run = paper.run(task, Bench(Shelf(None, {key: image_net()}), tmp_path / "running" / "one"))
+    assert run.parameters is not None
+    assert run.nonzero is not None
+    assert 0 < run.nonzero < run.parameters
+    assert run.macs is not None
+
+
+def test_what_has_to_be_asked_for_is_not_run_without() -> None:
+    paper = SensitivityExperiment()
+    (large,) = (stage.dataset for stage in STAGES if stage.asked)
+    assert large not in {task.dataset for task in paper.tasks(Choice())}
+    assert {task.dataset for task in paper.tasks(Choice(datasets=(large,)))} == {large}
+
+
+def test_the_published_vgg_has_as_many_parameters_as_it_is_known_for() -> None:
+    with torch.device("meta"):
+        model = OriginalVGG16()
+    assert sum(weight.numel() for weight in model.parameters()) == 138_357_544
+    with pytest.raises(ValueError, match="side must be a multiple of 32"):
+        _ = OriginalVGG16(100)
 
 
 def test_what_is_chosen_has_to_be_there() -> None:

@@ -53,7 +53,14 @@ class SensitivityExperiment(Experiment):
             choice.networks, dict.fromkeys(it.network for it in self._stages), "network"
         )
         wanted = chosen_names(choice.methods, (DENSE, *methods()), "method")
-        stages = [it for it in self._stages if it.dataset in sets and it.network in nets]
+        named = {*choice.datasets, *choice.networks}
+        stages = [
+            it
+            for it in self._stages
+            if it.dataset in sets
+            and it.network in nets
+            and (not it.asked or named & {it.dataset, it.network})
+        ]
         if choice.quick and not (choice.datasets or choice.networks):
             stages = stages[:1]
         tasks = tuple(

@@ -69,6 +69,7 @@ class Stage:
             by magnitudes or lots.
         batch_size: Examples of a step.
         extra: More fields of the recipe, such as shape and classes of a set of the user's.
+        asked: Whether it takes part only when its data set or its network is named.
     """
 
     dataset: str
@@ -89,6 +90,7 @@ class Stage:
     sparsity: tuple[float, float] = (0.966, 0.992)
     batch_size: int = 100
     extra: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    asked: bool = False
 
     def __post_init__(self) -> None:
         for target in self.targets:
@@ -171,6 +173,29 @@ STAGES = (
         dense_epochs=6,
         epochs=12,
         cycle=6,
+    ),
+    # Nobody has run it here. The loop holds a data set as one tensor, so that the whole of this one
+    # needs a machine of its own.
+    Stage(
+        dataset="ILSVRC/imagenet-1k",
+        network="abscise.papers._original_vgg:OriginalVGG16",
+        figures=(
+            Figure(29.3, 12.0, "sensitivity, specific", target=True),
+            Figure(30.9, 14.0, "sensitivity, unspecific", target=True),
+        ),
+        rungs=(28.0, 29.3, 30.0, 30.9, 32.0, 35.0, 40.0, 50.0),
+        methods=("dense", "sensitivity-estimate", "decay", "magnitude"),
+        seeds=(0,),
+        dense_epochs=60,
+        epochs=20,
+        cycle=10,
+        learning_rate=0.01,
+        threshold=1e-3,
+        sparsity=(0.85, 0.93),
+        extra=MappingProxyType(
+            {"shape": [3, 224, 224], "classes": 1000, "inputs": ["image"], "label": "label"}
+        ),
+        asked=True,
     ),
 )
 """In the order in which they are run."""
