@@ -43,17 +43,8 @@ def finished(
     for (method, seed), rungs in runs.items():
         task = task_of(None, seed, experiment="sensitivity", method=method)
         run = run_of_task(task)
-        shipped = {
-            "epoch": 1,
-            "test": 2.0,
-            "nonzero": 40,
-            "parameters": 50,
-            "units_removed": 30,
-            "macs": 25,
-            "bytes_on_disk": 1000,
-            "certified": True,
-        }
-        notes = {**(run.notes or {}), "start": "a", "rungs": list(rungs), "shipped": [shipped]}
+        looks = [[1, 0.1, 9.0, 900], [2, 0.1, 8.0, 800], [3, 0.1, 7.0, 700], [4, 0.1, 5.0, 500]]
+        notes = {**(run.notes or {}), "start": "a", "rungs": list(rungs), "looks": looks}
         if method == "dense":
             notes = {**(run.notes or {}), "start": "a"}
         append_finished(path, replace(run, notes=notes))
@@ -69,19 +60,22 @@ RUNS: Mapping[tuple[str, int], Sequence[dict[str, Any]]] = {
 
 
 def test_a_row_holds_the_mean_over_the_seeds_of_what_validation_allows(tmp_path: Path) -> None:
-    table = PAPER.outcome(finished(tmp_path, RUNS)).tables[0]
-    row = table.rows[0]
-    # 50 and 100 of 1,000 weights: 1000 / 75.
-    assert row[:5] == (
-        "sensitivity",
-        "2 of 2",
-        "13.3x (10.0-20.0)",
-        "1.80 (1.70-1.90)",
-        "13.3x at 1.80 %",
-    )
-    assert row[5:] == ("25.0x", "70 of 100", "25.0 %", "1.0")
-    assert table.rows[1][:3] == ("S = 0", "1 of 1", "6.7x (6.7-6.7)")
-    assert [it[0] for it in table.rows[2:]] == ["recalled: made up", "recalled: somebody"]
+    cycles, frontiers, figures, shipped = PAPER.outcome(finished(tmp_path, RUNS)).tables
+    # 50 and 100 of 1,000 weights: 1000 / 75. The rung 1 is reached by one of two runs only.
+    assert frontiers.header == ("method", "seeds", "<= 2 %", "<= 4 %")
+    assert frontiers.rows[0] == ("sensitivity", "2", "13.3x, 1.80", "50.0x, 3.60")
+    assert frontiers.rows[1] == ("S = 0", "1", "6.7x, 1.90", "20.0x, 3.50")
+    assert figures.rows[0] == ("made up", "2.00", "10x", "13.3x", "6.7x")
+    assert figures.rows[1] == ("somebody", "3.00", "5x", "13.3x", "6.7x")
+    assert [row[0] for row in shipped.rows] == ["dense", "sensitivity", "S = 0"]
+    # After epochs 5 and 10 there is nothing, as the made runs ended before.
+    assert cycles.rows[0] == ("sensitivity", "2", "2.0x", "5.00 (5.00-5.00)")
+
+
+def test_the_end_of_a_cycle_is_told_unless_a_run_ended_before(tmp_path: Path) -> None:
+    runs = finished(tmp_path, RUNS)
+    longer = [replace(run, task=replace(run.task, epochs=5)) for run in runs]
+    assert PAPER.outcome(longer).tables[0].rows[0][2:] == ("-", "-")
 
 
 def test_a_step_that_one_run_does_not_reach_is_no_match(tmp_path: Path) -> None:
@@ -102,21 +96,18 @@ def test_the_sentences_tell_what_sensitivity_adds_and_whether_the_figure_is_reac
     said = " ".join(PAPER.outcome(finished(tmp_path, RUNS)).sentences)
     assert "sensitivity 13.3x at 1.80 % test error, its control with S = 0 6.7x" in said
     assert "2.00 times as much" in said
-    assert (
-        "The figure to reach is 10x at 2 % on the test set: reached on the test curve by sensi"
-        in said
-    )
+    assert "the figure to reach is 10x at 2 % test error (recalled); sensitivity reaches 13" in said
     worse = {key: [rung(2.0, 150, 1.9)] for key in RUNS}
     other = " ".join(PAPER.outcome(finished(tmp_path / "worse", worse)).sentences)
-    assert "no method reaches it" in other
+    assert "comes nearest, with 6.7x at 1.90 %" in other
     assert "1.00 times as much" in other
 
 
 def test_where_nothing_gets_to_the_error_the_report_says_so(tmp_path: Path) -> None:
     runs = finished(tmp_path, {("sensitivity", 0): [rung(4.0, 20, 3.0)], ("decay", 0): []})
     outcome = PAPER.outcome(runs)
-    assert "no method gets there" in outcome.sentences[0]
-    assert outcome.tables[0].rows[0][1:4] == ("0 of 1", "-", "-")
+    assert "no method gets below that error" in outcome.sentences[-1]
+    assert outcome.tables[2].rows[0][3:] == ("-", "-")
 
 
 def test_the_report_does_not_depend_on_the_order_of_the_lines(tmp_path: Path) -> None:

@@ -7,18 +7,9 @@ from statistics import mean
 from abscise._errors import StoreError
 from abscise._json import Fields
 from abscise.papers._finished import Finished
+from abscise.papers._frontier import LOOK
 
 RUNG = ("rung", "epoch", "validation", "nonzero", "test")
-SHIPPED = (
-    "epoch",
-    "test",
-    "nonzero",
-    "parameters",
-    "units_removed",
-    "macs",
-    "bytes_on_disk",
-    "certified",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,23 +30,6 @@ class Rung:
 
 
 @dataclass(frozen=True, slots=True)
-class Smaller:
-    """A state without its dead units.
-
-    Args:
-        nonzero: Its parameters that are not 0.
-        units_removed: How many are gone.
-        macs: For one example; None where they cannot be counted.
-        bytes_on_disk: Of the weights' file.
-    """
-
-    nonzero: int
-    units_removed: int
-    macs: int | None
-    bytes_on_disk: int
-
-
-@dataclass(frozen=True, slots=True)
 class Trail:
     """One run.
 
@@ -63,13 +37,13 @@ class Trail:
         run: Its line.
         start: What tells the dense network that it began with from others.
         rungs: By allowed error; those that were reached.
-        smaller: Epoch -> the state of that epoch without its dead units, of those shipped.
+        looks: Of each epoch the error on the validation part and the parameters that are not 0.
     """
 
     run: Finished
     start: str
     rungs: Mapping[float, Rung]
-    smaller: Mapping[int, Smaller]
+    looks: tuple[tuple[float, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +63,7 @@ class Step:
     @property
     def complete(self) -> bool:
         """Whether every run reaches the error; a mean over fewer is no match."""
-        return len(self.reached) == len(self.trails)
+        return 0 < len(self.reached) == len(self.trails)
 
     @property
     def compressions(self) -> tuple[float, ...]:
@@ -111,15 +85,6 @@ class Step:
         """Errors on the test set in percent."""
         return tuple(rung.test for _, rung in self.reached)
 
-    @property
-    def smaller(self) -> tuple[tuple[Trail, Smaller], ...]:
-        """Without the dead units; none where they were not removed from this state."""
-        return tuple(
-            (trail, trail.smaller[rung.epoch])
-            for trail, rung in self.reached
-            if rung.epoch in trail.smaller
-        )
-
 
 def trail_of(run: Finished) -> Trail:
     """What a line tells; a dense network's has no rungs.
@@ -129,23 +94,23 @@ def trail_of(run: Finished) -> Trail:
     """
     notes = Fields(run.notes, f"{run.task.key}: notes", StoreError)
     if "rungs" not in run.notes:
-        return Trail(run, notes.text("start"), {}, {})
+        return Trail(run, notes.text("start"), {})
     rungs = [
         Rung(
             one.number("rung"), one.integer("epoch", 1), one.integer("nonzero"), one.number("test")
         )
         for one in notes.objects("rungs", RUNG)
     ]
-    smaller = {
-        one.integer("epoch", 1): Smaller(
-            one.integer("nonzero"),
-            one.integer("units_removed"),
-            one.optional("macs", one.integer),
-            one.integer("bytes_on_disk"),
-        )
-        for one in notes.objects("shipped", SHIPPED)
-    }
-    return Trail(run, notes.text("start"), {rung.allowed: rung for rung in rungs}, smaller)
+    looks = tuple(_look(item, notes) for item in notes.items("looks"))
+    return Trail(run, notes.text("start"), {rung.allowed: rung for rung in rungs}, looks)
+
+
+def _look(item: object, notes: Fields) -> tuple[float, int]:
+    """Error and size of one look: epoch, loss, error, size."""
+    if not isinstance(item, list) or len(item) != len(LOOK):
+        notes.refuse("looks", f"lists of {', '.join(LOOK)}")
+    one = Fields(dict(zip(LOOK, item, strict=True)), f"{notes.where}: looks", notes.error)
+    return one.number("error"), one.integer("nonzero")
 
 
 def steps_of(trails: Sequence[Trail], allowed: Sequence[float]) -> tuple[Step, ...]:
@@ -162,5 +127,5 @@ def highest_compression(steps: Sequence[Step], error: float) -> Step | None:
 
     The rung is then chosen by the test set, which is how figures are mostly read off curves.
     """
-    fit = [step for step in steps if step.reached and step.complete and mean(step.tests) <= error]
+    fit = [step for step in steps if step.complete and mean(step.tests) <= error]
     return max(fit, key=lambda it: it.compression, default=None)

@@ -15,17 +15,8 @@ HIGHEST = 3.0
 """Times the dense network's test error: what is above is not drawn."""
 
 RECALLED = "others (recalled)"
-_HEADER = (
-    "method",
-    "runs there",
-    "compression",
-    "test error, %",
-    "on the test curve",
-    "without dead units",
-    "units left",
-    "MACs left",
-    "kB on disk",
-)
+COLUMNS = 7
+"""Rungs in the table of frontiers: of those that a method reaches, evenly chosen."""
 
 Steps = Mapping[str, tuple[Step, ...]]
 
@@ -57,11 +48,14 @@ def sensitivity_outcome(
         trails = [trail_of(run) for run in sorted(runs, key=lambda it: it.task.key)]
         dense = [it for it in trails if it.run.task.method == DENSE]
         steps = _steps(stage, titles, trails)
-        sentences += _dense_sentence(scene, dense)
-        sentences += [
-            text for figure in stage.targets for text in _sentences(scene, figure, steps, titles)
+        sentences += [*_dense_sentence(scene, dense), *_added(scene, steps, titles)]
+        sentences += [_reached(scene, figure, steps, titles) for figure in stage.targets]
+        tables += [
+            _cycles(scene, stage, trails, titles),
+            _frontiers(scene, steps, titles),
+            _figures(scene, stage, steps, titles),
+            _shipped(scene, trails, titles),
         ]
-        tables += [_at(scene, figure, steps, titles, stage) for figure in stage.targets]
         details.append(_everything(scene, steps, titles))
         pictures += _pictures(scene, stage, steps, titles, dense)
     return Outcome(title, source, tuple(sentences), tuple(tables), tuple(details), tuple(pictures))
@@ -84,12 +78,6 @@ def _steps(stage: Stage, titles: Mapping[str, str], trails: Sequence[Trail]) -> 
     }
 
 
-def _at_error(steps: Steps, error: float) -> dict[str, Step]:
-    """Method -> its step at this error, of the methods that reach it in all their runs."""
-    found = {name: next(one for one in own if one.allowed == error) for name, own in steps.items()}
-    return {name: one for name, one in found.items() if one.reached and one.complete}
-
-
 def _dense_sentence(scene: Scene, dense: Sequence[Trail]) -> list[str]:
     if not dense:
         return []
@@ -102,93 +90,161 @@ def _dense_sentence(scene: Scene, dense: Sequence[Trail]) -> list[str]:
     return [said]
 
 
-def _sentences(scene: Scene, figure: Figure, steps: Steps, titles: Mapping[str, str]) -> list[str]:
-    """Who is the sparsest, and what sensitivity adds to its control, at the error of a figure."""
-    there = _at_error(steps, figure.error)
-    head = f"{scene.title}, at most {figure.error:g} % on the validation part"
-    if not there:
-        return [f"{head}: no method gets there in all its runs."]
-    first = max(there, key=lambda name: there[name].compression)
-    said = f"{head}: {titles[first]} is the sparsest, {_told(there[first])}"
-    if {MAIN, CONTROL} <= set(there):
-        own, control = there[MAIN], there[CONTROL]
-        said += (
-            f"; {titles[MAIN]} {_told(own)}, its control with S = 0 {_told(control)}, "
-            f"{own.compression / control.compression:.2f} times as much"
-        )
-    said += (
-        f". The figure to reach is {figure.compression:g}x at {figure.error:g} % on the test set"
-    )
-    curves = {name: highest_compression(own, figure.error) for name, own in steps.items()}
-    reached = [
-        titles[name]
-        for name, step in curves.items()
-        if step is not None and step.compression >= figure.compression
+def _added(scene: Scene, steps: Steps, titles: Mapping[str, str]) -> list[str]:
+    """What sensitivity adds to its control, and how others stand, rung by rung."""
+    pairs = [
+        (own, control)
+        for own, control in zip(steps.get(MAIN, ()), steps.get(CONTROL, ()), strict=False)
+        if own.complete and control.complete
     ]
-    by = f"reached on the test curve by {', '.join(reached)}" if reached else "no method reaches it"
-    return [f"{said}: {by}."]
+    chosen = {own.compression: (own, control) for own, control in reversed(pairs)}
+    said = []
+    for own, control in reversed(chosen.values()):
+        others = _complete(steps, own.allowed)
+        first = max(others, key=lambda name: others[name].compression)
+        said.append(
+            f"{scene.title}, at most {own.allowed:g} % error on the validation part: "
+            f"{titles[MAIN]} {_told(own)}, its control with S = 0 {_told(control)}, "
+            f"{own.compression / control.compression:.2f} times as much; the sparsest of all is "
+            f"{titles[first]}, {_told(others[first])}."
+        )
+    return said
+
+
+def _reached(scene: Scene, figure: Figure, steps: Steps, titles: Mapping[str, str]) -> str:
+    """Whether a figure is reached, read off the curves of the test error as figures mostly are."""
+    curves = {name: highest_compression(own, figure.error) for name, own in steps.items()}
+    there = {name: step for name, step in curves.items() if step is not None}
+    head = (
+        f"{scene.title}: the figure to reach is {figure.compression:g}x at {figure.error:g} % test "
+        "error (recalled)"
+    )
+    if not there:
+        return f"{head}; no method gets below that error once weights are gone."
+    best = max(there, key=lambda name: there[name].compression)
+    verb = "reaches" if there[best].compression >= figure.compression else "comes nearest, with"
+    return f"{head}; {titles[best]} {verb} {_told(there[best])}."
+
+
+def _complete(steps: Steps, allowed: float) -> dict[str, Step]:
+    """Method -> its step at this error, of the methods that reach it in all their runs."""
+    found = {name: next(it for it in own if it.allowed == allowed) for name, own in steps.items()}
+    return {name: step for name, step in found.items() if step.complete}
 
 
 def _told(step: Step) -> str:
     return f"{step.compression:.1f}x at {mean(step.tests):.2f} % test error"
 
 
-def _at(
-    scene: Scene, figure: Figure, steps: Steps, titles: Mapping[str, str], stage: Stage
-) -> Table:
-    rows = [
-        _row(titles[name], next(it for it in own if it.allowed == figure.error), own, figure)
-        for name, own in steps.items()
-    ]
-    others = [
-        (f"recalled: {it.of}", "", f"{it.compression:g}x", f"{it.error:.2f}", *[""] * 5)
-        for it in stage.figures
-    ]
+def _frontiers(scene: Scene, steps: Steps, titles: Mapping[str, str]) -> Table:
+    """Methods by allowed errors."""
+    allowed = sorted({it.allowed for own in steps.values() for it in own if it.complete})
+    last = max(len(allowed) - 1, 1)
+    wanted = {round(place * last / (COLUMNS - 1)) for place in range(COLUMNS)}
+    shown = [one for place, one in enumerate(allowed) if place in wanted or last < COLUMNS]
+    rows = []
+    for name, own in steps.items():
+        cells = [_cell(next(it for it in own if it.allowed == one)) for one in shown]
+        rows.append((titles[name], f"{len(own[0].trails)}", *cells))
     return Table(
-        f"{scene.title}: at most {figure.error:g} % error on the validation part",
-        "The sparsest state that the validation part allows; means over the seeds, and ranges. "
-        "Compression: dense parameters / non-zero ones, biases included. On the test curve: the "
-        f"greatest compression whose mean test error is at most {figure.error:g} %. The others' "
-        "figures are recalled, not measured here.",
-        _HEADER,
-        (*rows, *others),
+        f"{scene.title}: compression, and test error in percent",
+        "Of the sparsest state whose error on the validation part is at most the column's. "
+        "Compression: dense parameters / non-zero ones, biases included, dead units not yet "
+        "removed. Means over the seeds; -: not all runs get there.",
+        ("method", "seeds", *(f"<= {one:g} %" for one in shown)),
+        tuple(rows),
     )
 
 
-def _row(title: str, step: Step, own: Sequence[Step], figure: Figure) -> tuple[str, ...]:
-    curve = highest_compression(own, figure.error)
-    on_curve = "-" if curve is None else _told(curve).replace(" test error", "")
-    there = f"{len(step.reached)} of {len(step.trails)}"
-    if not step.reached:
-        return (title, there, "-", "-", on_curve, "-", "-", "-", "-")
-    return (
-        title,
-        there,
-        f"{step.compression:.1f}x ({_range(step.compressions, '.1f')})",
-        _ranged(step.tests),
-        on_curve,
-        *_removed(step),
+def _cycles(
+    scene: Scene, stage: Stage, trails: Sequence[Trail], titles: Mapping[str, str]
+) -> Table:
+    """Methods by cycles: each ends with a settled network."""
+    cycles = max(1, scene.epochs // stage.cycle)
+    ends = [round((number + 1) * scene.epochs / cycles) for number in range(cycles)]
+    rows = []
+    for name, title in titles.items():
+        own = [it for it in trails if it.run.task.method == name and it.looks]
+        if own:
+            cells = [_after(own, end) for end in ends]
+            rows.append((title, f"{len(own)}", *(text for pair in cells for text in pair)))
+    heads = [text for end in ends for text in (f"after epoch {end}", "validation error, %")]
+    return Table(
+        f"{scene.title}: the end of each cycle",
+        "Compression as below, and the error on the validation part. Means over the seeds, and "
+        "the range of the error.",
+        ("method", "seeds", *heads),
+        tuple(rows),
     )
 
 
-def _removed(step: Step) -> tuple[str, str, str, str]:
-    """Compression, units, MACs and bytes once dead units are gone."""
-    found = step.smaller
-    if len(found) < len(step.reached):
-        return "-", "-", "-", "-"
-    dense = mean(trail.run.parameters for trail, _ in found)
-    left = mean(one.nonzero for _, one in found)
-    units = mean(trail.run.units - one.units_removed for trail, one in found)
-    macs = [
-        one.macs / trail.run.dense_macs
-        for trail, one in found
-        if one.macs is not None and trail.run.dense_macs
-    ]
+def _after(own: Sequence[Trail], epoch: int) -> tuple[str, str]:
+    """Compression and error after an epoch; nothing where a run ended before."""
+    looks = [it.looks[epoch - 1] for it in own if len(it.looks) >= epoch]
+    if len(looks) < len(own):
+        return "-", "-"
+    left = mean(nonzero for _, nonzero in looks)
+    return f"{own[0].run.parameters / max(left, 1):.1f}x", _ranged([error for error, _ in looks])
+
+
+def _cell(step: Step) -> str:
+    return f"{step.compression:.1f}x, {mean(step.tests):.2f}" if step.complete else "-"
+
+
+def _figures(scene: Scene, stage: Stage, steps: Steps, titles: Mapping[str, str]) -> Table:
+    """The recalled figures, and what the methods leave at the same test error."""
+    shown = [name for name in (MAIN, CONTROL, "magnitude", "ours") if name in steps]
+    rows = []
+    for figure in sorted(stage.figures, key=lambda it: (it.error, it.compression)):
+        found = [highest_compression(steps[name], figure.error) for name in shown]
+        cells = ["-" if step is None else f"{step.compression:.1f}x" for step in found]
+        rows.append((figure.of, f"{figure.error:.2f}", f"{figure.compression:g}x", *cells))
+    return Table(
+        f"{scene.title}: beside the figures of others",
+        "Theirs are recalled, not measured here. Ours: the greatest compression at a rung whose "
+        "mean test error is not higher, so read off the curve of the test error.",
+        ("whose", "test error, %", "compression", *(f"here: {titles[name]}" for name in shown)),
+        tuple(rows),
+    )
+
+
+def _shipped(scene: Scene, trails: Sequence[Trail], titles: Mapping[str, str]) -> Table:
+    """The states that were made smaller."""
+    rows = []
+    for name, title in titles.items():
+        own = [it for it in trails if it.run.task.method == name]
+        if own:
+            rows.append((title, *_smaller(own)))
+    return Table(
+        f"{scene.title}: without dead units",
+        "One state of each run: the sparsest that reaches the last target on the validation part, "
+        "else the one with the least error there. Each has a certificate that the smaller network "
+        "gives the same outputs. Means over the seeds.",
+        (
+            "method",
+            "test error, %",
+            "compression",
+            "units left",
+            "MACs left",
+            "kB on disk",
+            "certificates",
+        ),
+        tuple(rows),
+    )
+
+
+def _smaller(own: Sequence[Trail]) -> tuple[str, ...]:
+    runs = [it.run for it in own]
+    macs = [run.macs / run.dense_macs for run in runs if run.macs is not None and run.dense_macs]
+    stored = [run.bytes_on_disk for run in runs if run.bytes_on_disk is not None]
+    left = mean(run.nonzero for run in runs)
     return (
-        f"{dense / max(left, 1):.1f}x",
-        f"{units:,.0f} of {found[0][0].run.units:,}",
-        f"{100 * mean(macs):.1f} %" if len(macs) == len(found) else "-",
-        f"{mean(one.bytes_on_disk for _, one in found) / 1000:,.1f}",
+        _ranged([run.error_percent for run in runs]),
+        f"{runs[0].parameters / max(left, 1):.1f}x",
+        f"{mean(run.units_kept for run in runs):,.0f} of {runs[0].units:,}",
+        f"{100 * mean(macs):.1f} %" if len(macs) == len(runs) else "-",
+        f"{mean(stored) / 1000:,.1f}" if len(stored) == len(runs) else "-",
+        f"{sum(run.certified for run in runs)} of {len(runs)}",
     )
 
 
