@@ -1,6 +1,7 @@
 """The report of the sensitivity experiment follows from its lines, and says what was reached."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -130,3 +131,18 @@ def test_runs_at_other_strengths_than_the_rule_s_are_not_mixed_in(tmp_path: Path
     runs = finished(tmp_path, RUNS)
     other = replace(runs[1], task=replace(runs[1].task, strength=2.0), error_percent=50.0)
     assert markdown(PAPER.outcome((*runs, other))) == markdown(PAPER.outcome(runs))
+
+
+def test_recorded_lines_and_docs_agree() -> None:
+    """The page in docs/ is what `abscise reproduce sensitivity --report` writes today."""
+    root = Path(__file__).parents[2]
+    paper = SensitivityExperiment()
+    runs = read_finished(root / "results" / "sensitivity.jsonl", paper.name)
+    page = (root / "docs" / "papers" / "sensitivity.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"<!-- sensitivity -->\n(.*?)<!-- end -->", page, re.DOTALL)
+    assert block == markdown(paper.outcome(runs))
+    starts = {(run.task.dataset, run.task.network, run.task.seed): set() for run in runs}
+    for run in runs:
+        starts[run.task.dataset, run.task.network, run.task.seed].add(run.notes["start"])
+    assert all(len(digests) == 1 for digests in starts.values())
+    assert all(run.commit is not None and "dirty" not in run.commit for run in runs)
