@@ -3,7 +3,9 @@
 One process, everything in turn, so that a busy machine slows all alike. Each round times one
 forward and backward pass, one plain optimizer step, the floor (norms of all rows, and the rows
 scaled in place: the least that shrinking groups can cost), what each sparsifier does after a step,
-and the peers where they are installed. Figures are ratios within a round.
+and the peers where they are installed. The floor is timed anew before each of them, and the figures
+are ratios to that floor, to the plain step of the round, and to the median of the few backward
+passes that are timed: median, least and greatest of the rounds.
 """
 
 import argparse
@@ -11,6 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -26,7 +29,11 @@ import abscise
 from abscise.penalties import L1, GroupLasso, SparseGroupLasso, TransformedL1
 from abscise.sparsify import Proximal, Rows
 
-STRENGTH = 1e-7  # so small that the weights keep their size through all rounds
+RATE = 1e-3
+STRENGTH = 1e-4  # of a training; in so few rounds the weights keep their size
+METRIC_STRENGTH = 1e-6  # the same where Adam's divisors make the steps larger
+BACKWARDS = 3
+FLOORS = 3  # before each part: the first finds the caches as the last part left them
 Work = Callable[[], object]
 
 
@@ -70,8 +77,8 @@ def vit() -> tuple[nn.Module, Tensor]:
 
 NETWORKS = {"mlp": mlp, "resnet18": resnet18, "vit-small": vit}
 OPTIMIZERS: dict[str, Callable[[nn.Module], Optimizer]] = {
-    "sgd": lambda model: SGD(model.parameters(), 1e-4, foreach=True),
-    "adam": lambda model: Adam(model.parameters(), 1e-5, foreach=True),
+    "sgd": lambda model: SGD(model.parameters(), RATE, foreach=True),
+    "adam": lambda model: Adam(model.parameters(), RATE, foreach=True),
 }
 
 
@@ -85,9 +92,11 @@ def sparsifiers(model: nn.Module, inputs: Tensor) -> dict[str, Proximal]:
         "group lasso": Proximal(GroupLasso(), STRENGTH, groups=groups, **plain),
         "sparse group lasso": Proximal(SparseGroupLasso(), STRENGTH, groups=groups, **plain),
         "transformed l1": Proximal(TransformedL1(), STRENGTH, **plain),
-        "transformed l1, compiled": Proximal(TransformedL1(), STRENGTH, compile=True, **plain),
-        "l1, metric": Proximal(L1(), STRENGTH),
-        "group lasso, metric": Proximal(GroupLasso(), STRENGTH, groups=groups),
+        "transformed l1, a = 0.01": Proximal(TransformedL1(0.01), 0.01, **plain),
+        "transformed l1, compiled": Proximal(TransformedL1(0.01), 0.01, compile=True, **plain),
+        "l1, metric": Proximal(L1(), METRIC_STRENGTH),
+        "transformed l1, metric": Proximal(TransformedL1(), METRIC_STRENGTH),
+        "group lasso, metric": Proximal(GroupLasso(), METRIC_STRENGTH, groups=groups),
     }
 
 
@@ -155,10 +164,25 @@ def stepping(optimizer: Optimizer, sparsifier: Proximal | None, model: nn.Module
     return lambda: worker.after_step(optimizer)
 
 
-def rounds(
-    network: str, kind: str, device: torch.device, repeats: int
-) -> tuple[dict[str, list[float]], list[str]]:
-    """Seconds of each part in each round, and the names of the sparsifiers and peers."""
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """Seconds.
+
+    Args:
+        works: Of the plain step, each sparsifier and each peer, in each round.
+        floors: Of the floor just before it.
+        backwards: Of forward and backward passes.
+        names: Of the sparsifiers and peers.
+    """
+
+    works: dict[str, list[float]]
+    floors: dict[str, list[float]]
+    backwards: list[float]
+    names: list[str]
+
+
+def rounds(network: str, kind: str, device: torch.device, repeats: int) -> Rounds:
+    """Everything in turn, so that a busy machine slows all alike."""
     _ = torch.manual_seed(0)
     model, inputs = NETWORKS[network]()
     model, inputs = model.to(device).train(), inputs.to(device)
@@ -171,8 +195,11 @@ def rounds(
         cross_entropy(model(inputs), labels).backward()
 
     backward()  # the peers need gradients
-    works: dict[str, Work] = {"backward": backward, "step": stepping(optimizer, None, model)}
-    works["floor"] = lambda: floor(matrices)
+
+    def below() -> None:
+        floor(matrices)
+
+    works: dict[str, Work] = {"step": stepping(optimizer, None, model)}
     ours = {
         name: stepping(optimizer, one, model)
         for name, one in sparsifiers(model, inputs).items()
@@ -180,12 +207,16 @@ def rounds(
     }
     works |= ours | (theirs := peers(model, inputs))
     seconds: dict[str, list[float]] = {name: [] for name in works}
+    floors: dict[str, list[float]] = {name: [] for name in works}
     for count in range(repeats + 1):
         for name, work in works.items():
+            least = statistics.median(timed(below, device) for _ in range(FLOORS))
             taken = timed(work, device)
             if count:  # the first round warms up
+                floors[name].append(least)
                 seconds[name].append(taken)
-    return seconds, [*ours, *theirs]
+    backwards = [timed(backward, device) for _ in range(BACKWARDS)]
+    return Rounds(seconds, floors, backwards, [*ours, *theirs])
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -196,19 +227,24 @@ def spread(values: list[float]) -> dict[str, float]:
 
 def measure(network: str, kind: str, device: torch.device, repeats: int) -> dict[str, Any]:
     """Each map over the floor, over a plain step, and over a step with its backward pass."""
-    seconds, names = rounds(network, kind, device, repeats)
-    whole = [a + b for a, b in zip(seconds["backward"], seconds["step"], strict=True)]
-    bases = {"floor": seconds["floor"], "step": seconds["step"], "backward and step": whole}
+    found = rounds(network, kind, device, repeats)
+    steps, backward = found.works["step"], statistics.median(found.backwards)
+    every = [one for floors in found.floors.values() for one in floors]
+    parts = {"backward": found.backwards, "floor": every, **found.works}
     return {
         "network": network,
         "optimizer": kind,
-        "seconds": {name: spread(values) for name, values in seconds.items()},
+        "seconds": {name: spread(values) for name, values in parts.items()},
         "ratios": {
             name: {
-                base: spread([a / b for a, b in zip(seconds[name], values, strict=True)])
-                for base, values in bases.items()
+                base: spread([a / b for a, b in zip(found.works[name], values, strict=True)])
+                for base, values in (
+                    ("floor", found.floors[name]),
+                    ("step", steps),
+                    ("backward and step", [backward + step for step in steps]),
+                )
             }
-            for name in names
+            for name in found.names
         },
     }
 
@@ -216,25 +252,28 @@ def measure(network: str, kind: str, device: torch.device, repeats: int) -> dict
 def show(entry: Mapping[str, Any]) -> None:
     """Print the ratios."""
     print(f"{entry['network']}, {entry['optimizer']}: what is added, over")
-    print(f"  {'':<24}{'the floor':>22}{'a plain step':>22}{'step and backward':>22}")
+    print(f"  {'':<26}{'the floor':>22}{'a plain step':>22}{'backward and step':>22}")
     for name, ratios in entry["ratios"].items():
         cells = [f"{r['median']:.2f} ({r['min']:.2f}-{r['max']:.2f})" for r in ratios.values()]
-        print(f"  {name:<24}" + "".join(f"{cell:>22}" for cell in cells))
+        print(f"  {name:<26}" + "".join(f"{cell:>22}" for cell in cells))
 
 
 def main() -> None:
     """Parse the options, measure, print and record."""
     parser = argparse.ArgumentParser(description=__doc__)
     _ = parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    _ = parser.add_argument("--optimizers", nargs="+", choices=OPTIMIZERS, default=["sgd", "adam"])
+    _ = parser.add_argument("--optimizers", nargs="+", choices=OPTIMIZERS, default=["adam"])
+    _ = parser.add_argument("--threads", type=int, help="of torch; default: as it has them")
     _ = parser.add_argument("--device", default="cpu")
-    _ = parser.add_argument("--repeats", type=int, default=9, help="rounds after the warm-up")
+    _ = parser.add_argument("--repeats", type=int, default=11, help="rounds after the warm-up")
     _ = parser.add_argument(
         "--out", type=Path, help="append one JSON line per network to this file"
     )
     options = parser.parse_args()
     if options.repeats < 1:
         parser.error("--repeats must be >= 1")
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     for network in options.networks:
         for kind in options.optimizers:

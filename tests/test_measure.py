@@ -97,6 +97,9 @@ def test_latency_is_measured_with_and_without_subnormals() -> None:
     flushed = measure(model, torch.randn(2, 1, 4, 4), repeats=1)
     assert flushed.latency_flushed_s is not None
     assert flushed.latency_spread == 0.0
+    assert flushed.latency_s is not None
+    assert flushed.slowdown == flushed.latency_s / flushed.latency_flushed_s
+    assert plain.slowdown is None
 
 
 def flushes() -> bool:

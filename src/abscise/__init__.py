@@ -17,6 +17,7 @@ from abscise.compaction import (
     propose,
     snap_,
 )
+from abscise.shrinking import Shrink, ShrinkWhileTraining
 from abscise.sparsify import Attachment, attach
 from abscise.store import load, save
 
@@ -29,6 +30,8 @@ __all__ = [
     "Inspection",
     "Measurement",
     "Plan",
+    "Shrink",
+    "ShrinkWhileTraining",
     "SnapReport",
     "UnitMap",
     "apply",

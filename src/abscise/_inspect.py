@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from abscise._inputs import ExampleInputs, as_inputs
+from abscise._measure import slowdown_by_subnormals
+from abscise._subnormal import count_subnormal
 from abscise.compaction import Plan, make_proposal
 from abscise.compaction._edit import named_tensors, sliced
 from abscise.compaction._slices import WritingSlice, writing_slices
@@ -60,12 +61,15 @@ class Inspection:
         plan: What `compact` would do now.
         parameters: All parameters of the model, ties once.
         samples: Number of samples of the data, None without data.
+        slowdown: How many times as long a forward of the example inputs takes because of subnormal
+            numbers, measured with flushing off and on; None where no weight is one.
     """
 
     layers: tuple[LayerInspection, ...]
     plan: Plan
     parameters: int
     samples: int | None
+    slowdown: float | None = None
 
     @property
     def removable(self) -> int:
@@ -122,11 +126,13 @@ def inspect(
             seen.add(item.layer)
             layer = _layer(model, item, removed, peaks.get(item.parameter), saves)
             layers.append(replace(layer, stray_zeros=_stray(proposal.plan, _own(model, item))))
+    slow = any(layer.subnormal for layer in layers)
     return Inspection(
         layers=tuple(layers),
         plan=proposal.plan,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         samples=sum(batch.tensors()[0].shape[0] for batch in batches) if batches else None,
+        slowdown=slowdown_by_subnormals(model, inputs) if slow else None,
     )
 
 
@@ -200,12 +206,3 @@ def _saves(model: nn.Module, plan: Plan, slices: list[WritingSlice]) -> dict[str
         layer = owner.get(module, slices[0].layer if slices else module)
         found[layer] = found.get(layer, 0) + gone
     return found
-
-
-def count_subnormal(tensor: Tensor) -> int:
-    """How many elements are subnormal: not 0, but smaller than the smallest normal number."""
-    if not tensor.is_floating_point():
-        return 0
-    tiny = torch.finfo(tensor.dtype).tiny
-    size = tensor.detach().abs()
-    return int(((size > 0) & (size < tiny)).sum())

@@ -5,6 +5,7 @@ Steps count from 1. Where a schedule has a `strength`, that is the one it ends a
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Protocol, runtime_checkable
 
 
@@ -109,11 +110,24 @@ def check_strength(name: str, value: float, what: str = "strength") -> None:
     """Refuse a strength that is negative or not finite.
 
     Raises:
+        TypeError: It is no number.
         ValueError: The text names the thing, the rule and the value.
     """
+    check_number(name, value, what)
     if not 0 <= value < math.inf:
         message = f"{name}: {what} must be >= 0 and finite, got {value!r}"
         raise ValueError(message)
+
+
+def check_number(name: str, value: object, what: str) -> None:
+    """Refuse what is no real number; booleans are none.
+
+    Raises:
+        TypeError: The text names the thing and the value.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        message = f"{name}: {what} must be a number, got {value!r:.60}"
+        raise TypeError(message)
 
 
 def _check_span(name: str, steps: int, after: int) -> None:

@@ -1,6 +1,6 @@
 """UnitMap: which parameter slices live and die together. Pure index data, no model, no graph."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,23 @@ class UnitMap:
             axis: tuple(np.flatnonzero(ids == unit).tolist()) for axis, ids in self.axes.items()
         }
         return {axis: indices for axis, indices in found.items() if indices}
+
+    def without(self, removed: Mapping[Axis, Collection[int]]) -> "UnitMap":
+        """The map of the same network once these indices, and with them whole units, are gone."""
+        units = {
+            unit
+            for axis, gone in removed.items()
+            if axis in self.axes
+            for unit in self.axes[axis][list(gone)].tolist()
+        } - {NO_UNIT}
+        return UnitMap(
+            {
+                axis: np.delete(ids, list(removed[axis])) if axis in removed else ids
+                for axis, ids in self.axes.items()
+            },
+            {unit: reason for unit, reason in self.pinned.items() if unit not in units},
+            {layer: ids[~np.isin(ids, list(units))] for layer, ids in self.layers.items()},
+        )
 
     def homes(self) -> dict[int, tuple[str, int]]:
         """Unit id -> (layer, index) where it is first written; the name that users read."""

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from typing_extensions import override
 
 from abscise.penalties import Elementwise, Radial
-from abscise.penalties._inplace import BLOCK
+from abscise.penalties._inplace import BLOCK, CACHED
 from support.penalty_cases import CASES
 
 EACH = {
@@ -98,5 +98,5 @@ def test_the_temporaries_are_at_most_eleven_blocks(
     own = weights.nbytes * (2 if penalty.takes_metric else 1)
     with Storages() as storages:
         penalty.prox_(weights, steps)
-    temporaries = (storages.peak - own) / (4 * BLOCK)
+    temporaries = (storages.peak - own) / (4 * CACHED)
     assert 0.5 < temporaries <= 11

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -145,3 +146,12 @@ def test_factors_refuse_what_are_no_norms_and_steps_of_another_shape() -> None:
         GroupLasso().factors(torch.ones(3), 4, -0.1)
     with pytest.raises(ValueError, match=re.escape("got the shape (2,)")):
         GroupLasso().factors(torch.ones(3), 4, torch.ones(2))
+
+
+@pytest.mark.parametrize("value", [True, "1", None, [1.0]])
+def test_what_is_no_number_is_refused_as_parameter_and_as_step(value: Any) -> None:
+    for make in (TransformedL1, lambda one: NofM(one, 4), lambda one: MCP(one, 3.0)):
+        with pytest.raises(TypeError, match=r"must be a (whole )?number, got"):
+            _ = make(value)
+    with pytest.raises(TypeError, match="L1: step must be a number, got"):
+        _ = L1().prox(torch.ones(2, 3), value)

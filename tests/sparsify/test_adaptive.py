@@ -68,6 +68,14 @@ def test_the_metric_is_chosen_where_optimizer_and_penalty_have_it() -> None:
     assert not chosen(GroupTransformedL1(), Adam, "auto")
 
 
+@pytest.mark.parametrize(("make", "metric"), [(Adam, "adaptive"), (SGD, "plain")])
+def test_the_chosen_metric_is_seen(make: Callable[..., Optimizer], metric: str) -> None:
+    layer = linear(2)
+    with attach(Proximal(GroupLasso(), 0.1, groups=Rows()), make([layer.weight]), layer) as found:
+        assert found.worker.metrics == {"weight": metric}
+        assert f"metric {metric}; 3 groups" in repr(found.worker)
+
+
 @pytest.mark.parametrize(
     ("penalty", "optimizer", "text"),
     [

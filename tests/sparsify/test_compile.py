@@ -11,8 +11,22 @@ from support.sparsifying import small_network, state_of, train
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_compiled_map_is_the_map() -> None:
+@pytest.mark.parametrize("step", [1e-9, 1e-6, 1e-4, 1e-2, 1.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_compiled_map_is_the_map_in_both_regimes(step: float, dtype: torch.dtype) -> None:
+    penalty = TransformedL1(0.1)
+    weights = torch.linspace(-3, 3, 4001, dtype=torch.float64).to(dtype)
+    found = penalty.compiled()(weights.clone(), step)
+    expected = penalty.prox(weights.double(), step)
+    near = 0.1 * torch.finfo(dtype).eps ** 0.5  # the root is double where 0 and the jump meet
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=near)
+    assert not bool(torch.signbit(found[found == 0]).any())
+    moved = (weights.double() - expected).abs().max()
+    assert float(moved) > 2 * near or step < 1e-4
+
+
+@pytest.mark.slow
+def test_a_compiled_map_in_training_is_the_map() -> None:
     results = []
     for compiled in (False, True):
         model = small_network()
@@ -26,7 +40,6 @@ def test_a_compiled_map_is_the_map() -> None:
     assert zero[0] == zero[1] > 100
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, at its first compilation
 def test_where_nothing_can_be_compiled_it_is_refused() -> None:
     model = small_network()
     optimizer = SGD(model.parameters(), 0.1)

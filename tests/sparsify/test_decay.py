@@ -221,6 +221,7 @@ def test_the_typical_size_is_of_weights_that_are_not_zero() -> None:
         _ = model.get_parameter("1.weight").fill_(1.0)
         _ = model.get_parameter("0.bias").fill_(100.0)
     assert typical_size(model, where=("0",)) == pytest.approx(12.5**0.5)
+    assert typical_size(nn.DataParallel(model), where=("0",)) == pytest.approx(12.5**0.5)
     assert typical_size(model) == pytest.approx((29 / 6) ** 0.5)
     assert typical_size(model, quantile=0.5) == 1.0
     assert typical_size(model, quantile=1.0) == 4.0

@@ -26,6 +26,9 @@ RUNS: dict[str, Callable[[], Proximal]] = {
     "frozen zeros": lambda: Proximal(L1(), 0.02, regrow=False),
     "healing": lambda: Proximal(L1(), 0.02, heal_at=3),
     "budget": lambda: Proximal(L1(), 1e-3, target_sparsity=0.5, target_by=8),
+    "units' budget": lambda: Proximal(
+        GroupLasso(), 1.0, groups=unit_map(), target_sparsity=0.5, target_by=40
+    ),
 }
 
 
@@ -54,7 +57,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(kind: str, at: i
 
 
 def test_a_state_that_was_forgotten_would_be_seen() -> None:
-    for kind in ("elements", "frozen zeros", "healing", "budget"):
+    for kind in ("elements", "frozen zeros", "healing", "budget", "units' budget"):
         results = []
         for remembers in (True, False):
             model = small_network()
@@ -80,9 +83,9 @@ def attached(kind: str = "healing", steps: int = 4) -> Attachment[ProximalWorker
 
 
 EDITED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
-    "missing": (lambda state: state.pop("step"), "the keys must be format, step, healing"),
-    "unknown": (lambda state: state.update(more=1), "got format, step, .*, more"),
-    "format": (lambda state: state.update(format=2), "format must be 1, got 2"),
+    "missing": (lambda state: state.pop("step"), "the keys must be format, acts_on, step, healing"),
+    "unknown": (lambda state: state.update(more=1), "got format, acts_on, .*, more"),
+    "format": (lambda state: state.update(format=1), "format must be 2, got 1"),
     "step": (lambda state: state.update(step=-1), "step must be an integer >= 0, got -1"),
     "truth": (lambda state: state.update(step=True), "step must be an integer >= 0, got True"),
     "healing": (lambda state: state.update(healing=1), "healing must be True or False, got 1"),
@@ -91,6 +94,11 @@ EDITED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "level": (
         lambda state: state["control"].update(level=float("nan")),
         "control.level must be a finite number, got nan",
+    ),
+    "norms": (lambda state: state.update(norms=[1.0]), "norms must be a float64 tensor"),
+    "groups": (
+        lambda state: state.update(norms=torch.ones(3, dtype=torch.float64)),
+        "norms must be one number for each of 25 groups, or empty, got",
     ),
     "masks": (lambda state: state.update(masks=[]), "masks must be a dictionary"),
     "name": (

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
+from typing_extensions import override
 
 from abscise import attach
 from abscise.sparsify import (
@@ -303,6 +304,39 @@ def test_a_validation_that_gives_no_two_numbers_is_refused(given_value: Any, tex
     with pytest.raises(ValueError, match=f"^Thresholding: .*{text}"):
         _ = driver.after_epoch(lambda: given_value)
     assert driver.worker.checks == ()
+
+
+def test_between_epochs_it_must_still_be_attached() -> None:
+    model, _, driver = attached()
+    with driver:
+        pass
+    before = state_of(model)
+    with pytest.raises(ValueError, match="Thresholding is detached and acts no more"):
+        _ = driver.after_epoch(good)
+    assert same(state_of(model), before)
+
+
+def test_wrappers_and_scalars_do_not_matter() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.scale = nn.Linear(4, 3), nn.Parameter(torch.tensor(1e-4))
+
+        @override
+        def forward(self, x: Tensor) -> Tensor:
+            return self.body(x) * self.scale
+
+    model = Scaled()
+    optimizer = SGD(model.parameters(), 1e-6)
+    driver = attach(Thresholding(0.5, 1e-3), optimizer, nn.DataParallel(model))
+    model(torch.ones(2, 4)).sum().backward()
+    optimizer.step()
+    _ = driver.after_epoch(good)
+    assert model.scale.item() == 0
+    state = driver.state_dict()
+    assert set(state["kept"]["tensors"]) == {"body.weight", "body.bias", "scale"}
+    driver.load_state_dict(state)
+    driver.finish()
 
 
 REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {

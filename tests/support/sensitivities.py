@@ -245,12 +245,11 @@ def derivatives(case: Case, model: nn.Module, seed: int = 0) -> dict[str, Tensor
     """
     model = copy.deepcopy(model)
     args, kwargs = case.inputs(seed)
-    handles = []
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and (
             module.training or not module.track_running_stats
         ):
-            handles.append(module.register_forward_pre_hook(_frozen))
+            _ = module.register_forward_pre_hook(_frozen)
     output = model(*args, **kwargs)
     logits = (case.logits(output) if case.logits else output).flatten(1)
     names, parameters = zip(*model.named_parameters(), strict=True)

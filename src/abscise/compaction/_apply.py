@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from abscise._errors import PlanError
 from abscise.compaction._build import unit_map
 from abscise.compaction._decide import Decision, all_folded
-from abscise.compaction._edit import named_tensors, restructure, sliced
+from abscise.compaction._edit import cut, named_tensors, restructure
 from abscise.compaction._fingerprint import fingerprint
 from abscise.compaction._folding import Site, find_sites
 from abscise.compaction._inputs_json import rebuild_inputs
@@ -273,7 +273,7 @@ def _write(
             owner = dict(dense.named_parameters(remove_duplicate=False))[target]
             target, original = names[id(owner)], owner  # noqa: PLW2901
         exact = original.detach().cpu().to(torch.float64) + delta
-        changed = _restructured(plan, target, exact)
+        changed = cut(plan, target, exact)
         _ = tensors[target].copy_(changed.to(tensors[target]))
 
 
@@ -288,12 +288,3 @@ def _kept_rows(plan: Plan, module: str, size: int) -> Tensor:
     stays = torch.ones(size, dtype=torch.bool)
     stays[list(gone)] = False
     return stays
-
-
-def _restructured(plan: Plan, name: str, tensor: Tensor) -> Tensor:
-    """The plan's edits of one named tensor, applied to `tensor`."""
-    removed = {edit.axis: edit.removed for edit in plan.edits if edit.name == name}
-    if plan.columns(name):
-        removed[1] = plan.columns(name)
-    grouped = next((edit for edit in plan.grouped if edit.name == name), None)
-    return sliced(tensor, removed, grouped)

@@ -95,6 +95,18 @@ def sliced(
     return result
 
 
+def cut(plan: Plan, name: str, tensor: Tensor) -> Tensor:
+    """`tensor`, of the dense shape of what bears that name, without what the plan removes.
+
+    Of a tensor that the plan does not touch, the tensor itself.
+    """
+    removed = {edit.axis: edit.removed for edit in plan.edits if edit.name == name}
+    if plan.columns(name):
+        removed[1] = plan.columns(name)
+    grouped = next((edit for edit in plan.grouped if edit.name == name), None)
+    return sliced(tensor, removed, grouped) if removed or grouped is not None else tensor
+
+
 def _like_format(result: Tensor, tensor: Tensor) -> Tensor:
     layout = torch.channels_last if tensor.ndim == 4 else torch.channels_last_3d
     plain = tensor.is_contiguous()

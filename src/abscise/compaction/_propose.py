@@ -74,18 +74,18 @@ def make_proposal(model: nn.Module, inputs: Inputs, keep: tuple[str, ...] = ()) 
     model = without_selections(model)
     analysis = analyse(model, inputs)
     sites = find_sites(analysis, model)
-    whole = _whole_units(analysis, model, inputs, sites, matching_units(analysis, keep))
+    whole = whole_units(analysis, model, inputs, sites, matching_units(analysis, keep))
     return _with_selections(whole, model, inputs, keep)
 
 
-def _whole_units(
+def whole_units(
     analysis: Analysis,
     model: nn.Module,
     inputs: Inputs,
     sites: Mapping[int, Site],
     pinned: Mapping[int, str],
 ) -> Proposal:
-    """The units that go as a whole."""
+    """The units that go as a whole; those in `pinned` (unit id -> reason) stay."""
     while True:
         held = np.zeros(len(analysis.labels.roots), dtype=bool)
         held[np.fromiter(pinned, dtype=np.int64, count=len(pinned))] = True

@@ -49,6 +49,15 @@ def _hooks_of(module: nn.Module) -> tuple[dict[Any, Any], dict[Any, Any]]:
     return module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs  # noqa: SLF001
 
 
+def selected_weights(model: nn.Module) -> dict[str, tuple[Tensor, int]]:
+    """Weights that read a selection: name -> (the inputs that they read, of how many)."""
+    return {
+        f"{path}.weight" if path else "weight": (module.get_buffer(BUFFER), vars(module)[_SIZE])
+        for path, module in model.named_modules()
+        if hasattr(module, BUFFER)
+    }
+
+
 def without_selections(model: nn.Module) -> nn.Module:
     """The model itself, or where layers select: a copy in which they read all their inputs.
 

@@ -1,6 +1,6 @@
 """The passes over one program, and the model facts that they leave behind."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -105,10 +105,22 @@ def analyse_program(program: Program) -> Analysis:
     """Run the label and constant passes over a captured program."""
     rules = rules_of(program)
     constants = ConstantPass(program)
+    constants_into(constants, program, rules)
+    return Analysis(program, rules, label(program, rules), constants)
+
+
+def constants_into(
+    constants: ConstantPass,
+    program: Program,
+    rules: tuple[Rule, ...],
+    enter: Callable[[Step, Rule], None] | None = None,
+) -> None:
+    """Run the constant pass; `enter` is told each step before its rule."""
     for step, rule in zip(program.steps, rules, strict=True):
+        if enter is not None:
+            enter(step, rule)
         if _known_whatever_size(constants, step) and not fold_static(constants, step, rule):
             rule.constants(constants, step)
-    return Analysis(program, rules, label(program, rules), constants)
 
 
 def rules_of(program: Program) -> tuple[Rule, ...]:

@@ -35,7 +35,7 @@ from abscise.implicit._recipes import (
 from abscise.implicit._records import HISTOGRAM, LayerRecord, Record
 from abscise.implicit._rule import Decay, Family, Rule, read_rule
 from abscise.implicit._sinks import JsonLines, Sink, TensorBoard, Writer
-from abscise.implicit._tracker import THRESHOLDS, Look, Tracker
+from abscise.implicit._tracker import THRESHOLDS, Look, Tracker, tracker_of
 
 __all__ = [
     "DEAD",
@@ -82,4 +82,5 @@ __all__ = [
     "sgd_l2",
     "sgd_wd",
     "steps_to",
+    "tracker_of",
 ]

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from abscise._subnormal import count_subnormal
 from abscise.implicit._diagnosis import Fate, Part
 from abscise.implicit._law import NEVER, History, decay_rate, history_of, steps_to
 from abscise.implicit._network import Kind
@@ -55,7 +56,7 @@ def describe_part(
         "numbers": numbers,
         "start": _rms(tensors.values(), numbers),
         "coarse": _coarse(tensors.values()),
-        "subnormal": sum(_subnormal(tensor) for tensor in tensors.values()),
+        "subnormal": sum(count_subnormal(tensor) for tensor in tensors.values()),
     }
     if rule is None:
         unknown = "no law is known for this optimizer with these options"
@@ -256,8 +257,3 @@ def _coarse(tensors: Collection[Tensor]) -> str | None:
     """bfloat16 and float16 weights: a step below half a unit in the last place is no step."""
     types = {it.dtype for it in tensors if torch.finfo(it.dtype).eps > _COARSE}
     return ", ".join(sorted(str(it).removeprefix("torch.") for it in types)) or None
-
-
-def _subnormal(tensor: Tensor) -> int:
-    size = tensor.detach().abs()
-    return int(((size > 0) & (size < torch.finfo(tensor.dtype).tiny)).sum())

@@ -1,8 +1,8 @@
 """Tracker: watches units die during any training loop, and changes nothing in it."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from abscise._inputs import ExampleInputs, as_inputs
+from abscise._units import Axis
 from abscise.implicit._activity import Activity, Batches, activity
 from abscise.implicit._diagnose import DEAD
 from abscise.implicit._layers import Watched, watched_layers
@@ -133,6 +134,18 @@ class Tracker:
             raise ValueError(message)
         self._count()
 
+    def follow(self, removed: Mapping[Axis, Collection[int]]) -> None:
+        """Go on with layers whose weights have lost these rows while training."""
+        layers = []
+        for layer in self._layers:
+            gone = list(removed.get((f"{layer.name}.weight" if layer.name else "weight", 0), ()))
+            if layer.name in self._dead:
+                stays = torch.ones(layer.units, dtype=torch.bool)
+                stays[gone] = False
+                self._dead[layer.name] = self._dead[layer.name][stays]
+            layers.append(replace(layer, units=layer.units - len(gone)))
+        self._layers = tuple(layers)
+
     def record(self) -> Record:
         """Look at the weights now; nothing is run, and no sink is called."""
         return self._recorded(*self._measured())
@@ -247,6 +260,11 @@ class Tracker:
             if rule is not None:
                 found |= {id(it): rule.strength for it in group["params"]}
         return found
+
+
+def tracker_of(optimizer: Optimizer) -> Tracker | None:
+    """The tracker that counts this optimizer's steps."""
+    return getattr(optimizer, _MARK, None)
 
 
 def _at_least_one(name: str, count: int) -> None:

@@ -96,12 +96,20 @@ class Penalty(ABC):
         """`prox` of checked arguments."""
         if weights.numel() == 0 or (not step.shape and float(step) == 0):
             y = weights.clone()
-        elif not step.shape:
-            y = self._prox(widened(weights), step).to(weights.dtype)
         else:
-            x, steps = widened(weights), step.to(widened(weights[:0]).dtype)
-            y = torch.where(steps == 0, x, self._prox(x, steps)).to(weights.dtype)
-        return y.masked_fill_(y == 0, 0.0)
+            y = self._wide_map(weights, step).to(weights.dtype)
+        return y.add_(0.0)  # -0.0 becomes 0.0
+
+    def _wide_map(self, weights: Tensor, step: Tensor) -> Tensor:
+        """A new tensor in the dtype of the computation, in which zeros may be -0.0."""
+        x = widened(weights)
+        if not step.shape:
+            return self._prox(x, step)
+        steps = step.to(x.dtype)
+        y = self._prox(x, steps)
+        if x.is_cpu and float(steps.amin()) > 0:
+            return y
+        return torch.where(steps == 0, x, y)
 
     @abstractmethod
     def _value(self, x: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """What weights, steps and parameters of a penalty must be, and how they are read."""
 
 import math
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -42,6 +43,8 @@ def read_step(name: str, step: float | Tensor, weights: Tensor) -> Tensor:
         ValueError: A step is negative, too large or NaN, or has another shape than the weights.
     """
     if not isinstance(step, Tensor) or step.ndim == 0:
+        if not isinstance(step, Tensor):
+            check_number(name, "step", step)
         number = float(step)
         _check_range(name, number, number)
         return torch.tensor(number, dtype=torch.float64, device="cpu")
@@ -67,12 +70,24 @@ def _check_range(name: str, low: float, high: float) -> None:
         raise ValueError(message)
 
 
+def check_number(name: str, field: str, value: object) -> None:
+    """Refuse a parameter that is no real number; booleans are none.
+
+    Raises:
+        TypeError: The text names penalty, parameter and value.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        message = f"{name}: {field} must be a number, got {value!r:.60}"
+        raise TypeError(message)
+
+
 def check_above(name: str, field: str, value: float, bound: float) -> None:
     """Refuse a parameter that is not finite and above `bound`.
 
     Raises:
         ValueError: The text names penalty, parameter, rule and value.
     """
+    check_number(name, field, value)
     if not bound < value < math.inf:
         message = f"{name}: {field} must be > {bound:g} and finite, got {value!r}"
         raise ValueError(message)
@@ -84,6 +99,7 @@ def check_share(name: str, field: str, value: float) -> None:
     Raises:
         ValueError: The text names penalty, parameter, rule and value.
     """
+    check_number(name, field, value)
     if not 0 <= value <= 1:
         message = f"{name}: {field} must be in [0, 1], got {value!r}"
         raise ValueError(message)
@@ -95,6 +111,7 @@ def check_shape_parameter(name: str, value: float) -> None:
     Raises:
         ValueError: The text names penalty, parameter, rule, value and what to use instead.
     """
+    check_number(name, "a", value)
     if not 1 / LARGEST <= value <= LARGEST:
         message = (
             f"{name}: a must be in [2^-100, 2^100], got {value!r}: "

@@ -7,8 +7,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from abscise.penalties._checks import check_shape_parameter
+from abscise.penalties._cubic import shrink_transformed_l1
 from abscise.penalties._inplace import Radial
-from abscise.penalties._operators import shrink_transformed_l1, transformed_l1
+from abscise.penalties._operators import transformed_l1
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Elementwise and Radial: penalties with a map in place, which needs no copy of the weights."""
 
+import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar
 
 import torch
@@ -13,6 +14,11 @@ from abscise.penalties._checks import check_weights, read_step, widened
 from abscise.penalties._operators import ratio, row_norms
 
 BLOCK = 1 << 20
+"""Elements of one block."""
+CACHED = 1 << 17
+"""Of one block on a CPU: with its temporary tensors it stays in the caches."""
+Map = Callable[[Tensor, int, Sequence[Tensor]], Tensor]
+"""Weights, the kind of map and the scalars that `_numbers` gave, to new weights."""
 
 
 class InPlace(Penalty):
@@ -23,10 +29,10 @@ class InPlace(Penalty):
     def prox_(self, weights: Tensor, step: float | Tensor) -> Tensor:
         """`prox` in place; returns `weights`.
 
-        Works on blocks of at most 2^20 elements, with at most eleven temporary tensors of a block's
-        size (in float32 at least), whatever the size of the weights. A radial penalty's block has
-        at least one row, that of weights which are not contiguous at least one slice along their
-        longest dimension. Nothing is changed when an argument is refused.
+        Works on blocks of at most 2^20 elements, 2^17 on a CPU, with at most eleven temporary
+        tensors of a block's size (in float32 at least), whatever the size of the weights. A radial
+        penalty's block has at least one row, that of weights which are not contiguous at least one
+        slice along their longest dimension. Nothing is changed when an argument is refused.
 
         Raises:
             ValueError: As `prox`.
@@ -39,7 +45,10 @@ class InPlace(Penalty):
 
     def _map_(self, part: Tensor, step: Tensor) -> None:
         """`_map` in place; a penalty may know a way with fewer passes over the weights."""
-        _ = part.copy_(self._map(part, step))
+        if part.numel() == 0 or (not step.shape and float(step) == 0):
+            return
+        y = self._wide_map(part, step)
+        _ = torch.add(y, 0.0, out=part) if y.dtype == part.dtype else part.copy_(y).add_(0.0)
 
     def _blocks(self, weights: Tensor, step: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Views that cover the weights, each with its step."""
@@ -49,10 +58,11 @@ class InPlace(Penalty):
                 weights = weights.view(-1)
                 step = step.view(-1) if step.shape else step
             dimension = max(range(weights.ndim), key=lambda index: weights.shape[index])
-        if weights.numel() <= BLOCK:
+        block = CACHED if weights.is_cpu else BLOCK
+        if weights.numel() <= block:
             yield weights, step
             return
-        count = -(-weights.numel() // BLOCK)
+        count = -(-weights.numel() // block)
         parts = weights.chunk(count, dimension)
         steps = step.chunk(count, dimension) if step.shape else [step] * len(parts)
         yield from zip(parts, steps, strict=True)
@@ -71,22 +81,35 @@ class Elementwise(InPlace):
 
         One pass over the weights; results differ from `prox_` by rounding.
         """
+        map_ = self._compilable()
 
-        def kernel(part: Tensor, step: Tensor) -> None:
-            y = self._prox(widened(part), step).to(part.dtype)
-            _ = part.copy_(y.masked_fill(y == 0, 0.0))
+        def kernel(part: Tensor, kind: int, numbers: Sequence[Tensor]) -> None:
+            _ = part.copy_(map_(widened(part), kind, numbers).to(part.dtype) + 0.0)
 
-        fast = torch.compile(kernel, dynamic=True)
+        with warnings.catch_warnings():  # torch's own, while it imports its compiler
+            warnings.simplefilter("ignore", DeprecationWarning)
+            fast = torch.compile(kernel, dynamic=True)
 
         def prox_(weights: Tensor, step: float) -> Tensor:
             self._check(weights)
-            number = self._read_step(weights, step)
-            if float(number) > 0 and weights.numel():
+            number = float(self._read_step(weights, step))
+            if number > 0 and weights.numel():
+                kind, numbers = self._numbers(number, widened(weights[:0]).dtype)
+                scalars = [torch.tensor(one, dtype=torch.float64) for one in numbers]
                 with torch.no_grad():
-                    fast(weights.view(-1) if weights.is_contiguous() else weights, number)
+                    fast(weights.view(-1) if weights.is_contiguous() else weights, kind, scalars)
             return weights
 
         return prox_
+
+    def _numbers(self, step: float, dtype: torch.dtype) -> tuple[int, tuple[float, ...]]:
+        """For `compiled`: the kind of map, compiled one by one, and what it knows of the step."""
+        del dtype
+        return 0, (step,)
+
+    def _compilable(self) -> Map:
+        """`_prox` in a form that torch compiles well."""
+        return lambda x, _kind, numbers: self._prox(x, numbers[0].to(x.dtype).view(1))
 
 
 class Radial(InPlace):

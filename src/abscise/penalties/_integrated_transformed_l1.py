@@ -8,9 +8,10 @@ from typing_extensions import override
 
 from abscise.penalties._base import Kind, Penalty
 from abscise.penalties._checks import check_shape_parameter, check_share
+from abscise.penalties._cubic import shrink_transformed_l1
 from abscise.penalties._group_shrink import shrink_rows
 from abscise.penalties._joint import shrink_jointly
-from abscise.penalties._operators import row_norms, shrink_transformed_l1, transformed_l1
+from abscise.penalties._operators import row_norms, transformed_l1
 
 
 @dataclass(frozen=True, slots=True)

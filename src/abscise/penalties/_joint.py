@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from abscise.penalties._cubic import shrink_transformed_l1
 from abscise.penalties._operators import (
     ratio,
     row_norms,
-    shrink_transformed_l1,
     transformed_l1,
 )
 

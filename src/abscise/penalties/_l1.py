@@ -27,15 +27,15 @@ class L1(Elementwise):
 
     @override
     def _map_(self, part: Tensor, step: Tensor) -> None:
-        if step.shape or part.dtype not in (torch.float32, torch.float64):
+        if part.dtype not in (torch.float32, torch.float64):
             InPlace._map_(self, part, step)
             return
-        # What is taken away is the weight itself up to the step: two passes, and never -0.0. Parts
-        # of 2^16 elements stay in a processor's cache between the two.
-        threshold = float(step)
-        in_cache = part.is_cpu and part.ndim == 1
-        for some in part.split(1 << 16) if in_cache else (part,):
-            _ = some.sub_(some.clamp(-threshold, threshold))
+        # What is taken away is the weight itself up to the step: two passes, and never -0.0.
+        if step.shape:
+            bounds = step.to(part.dtype)
+            _ = part.sub_(part.clamp(-bounds, bounds))
+        else:
+            _ = part.sub_(part.clamp(-float(step), float(step)))
 
     @override
     def _prox(self, x: Tensor, step: Tensor) -> Tensor:

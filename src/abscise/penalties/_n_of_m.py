@@ -35,6 +35,11 @@ class NofM(Penalty):
     takes_metric: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        given: tuple[tuple[str, object], ...] = (("n", self.n), ("m", self.m))
+        for field, value in given:
+            if not isinstance(value, int) or isinstance(value, bool):
+                message = f"NofM: {field} must be a whole number, got {value!r:.60}"
+                raise TypeError(message)
         if not 1 <= self.n <= self.m:
             message = f"NofM: n and m must be 1 <= n <= m, got n={self.n!r}, m={self.m!r}"
             raise ValueError(message)

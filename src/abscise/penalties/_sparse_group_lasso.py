@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from abscise.penalties._base import Kind, Penalty
 from abscise.penalties._checks import check_share
-from abscise.penalties._group_shrink import shrink_rows
+from abscise.penalties._group_shrink import shrink_rows_
 from abscise.penalties._operators import row_norms, soft
 
 
@@ -47,4 +47,4 @@ class SparseGroupLasso(Penalty):
     @override
     def _prox(self, x: Tensor, step: Tensor) -> Tensor:
         kept = soft(x, step * self.alpha)
-        return shrink_rows(kept, step * self._group_weight(x.shape[1]))
+        return shrink_rows_(kept, step * self._group_weight(x.shape[1]))

@@ -1,14 +1,22 @@
 """TransformedL1: between l0 and l1, with an exact map in closed form."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 from typing_extensions import override
 
 from abscise.penalties._checks import check_shape_parameter
-from abscise.penalties._inplace import Elementwise
-from abscise.penalties._operators import shrink_transformed_l1, transformed_l1
+from abscise.penalties._cubic import (
+    numbers_of,
+    root_polynomial,
+    shrink_by_polynomial,
+    shrink_transformed_l1,
+)
+from abscise.penalties._inplace import Elementwise, Map
+from abscise.penalties._operators import transformed_l1
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +48,18 @@ class TransformedL1(Elementwise):
     @override
     def _prox(self, x: Tensor, step: Tensor) -> Tensor:
         return shrink_transformed_l1(x, self.a, step)
+
+    @override
+    def _numbers(self, step: float, dtype: torch.dtype) -> tuple[int, tuple[float, ...]]:
+        terms, scale, jump = numbers_of(self.a, step, dtype)
+        return terms, (scale, jump)
+
+    @override
+    def _compilable(self) -> Map:
+        roots = {dtype: root_polynomial(dtype) for dtype in (torch.float32, torch.float64)}
+
+        def map_(x: Tensor, terms: int, numbers: Sequence[Tensor]) -> Tensor:
+            scale, jump = numbers
+            return shrink_by_polynomial(x, self.a, terms, scale, jump, roots[x.dtype])
+
+        return map_

@@ -19,12 +19,23 @@ Baselines beside it: `Magnitude` (the smallest go, on a cubic course) and `Netwo
 the scales of BatchNorm). In two stages: a decay (`Lobster`, `DecoupledDecay`) and `Thresholding`,
 which sets to 0 what has become small and keeps the sparsest state under an error target.
 
+`Sensitivity` and `SeReNe` shrink weights and units that hardly move the outputs; the loop shows
+them each batch by `observe(logits, target)` before `backward()`.
+
 What an attachment has done and remembers is in `Attachment.worker`, for `Proximal` a
-`ProximalWorker`: `step`, `strength`, `sparsity`, `heal()`.
+`ProximalWorker`: `step`, `strength`, `sparsity`, `heal()`; for the others a `SensitivityWorker`:
+`step`, `strength`, `sensitivities`.
 """
 
 from abscise._schedules import Constant, Cubic, PerDepth, Schedule, WarmUp
-from abscise.sparsify._attach import Attachment, Sparsifier, Validate, Worker, attach
+from abscise.sparsify._attach import (
+    Attachment,
+    Sparsifier,
+    Validate,
+    Worker,
+    attach,
+    attachments_of,
+)
 from abscise.sparsify._bisection import Bisection
 from abscise.sparsify._decay import DecayWorker, DecoupledDecay, Lobster
 from abscise.sparsify._driver import ProximalWorker
@@ -78,6 +89,7 @@ __all__ = [
     "WarmUp",
     "Worker",
     "attach",
+    "attachments_of",
     "strength_to_vanish",
     "typical_size",
 ]

@@ -1,15 +1,19 @@
 """attach: a sparsifier at work beside an optimizer, by torch's own step hooks."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from abscise._units import Axis
+
 _ATTACHED = "_abscise_attached"
+Removed = Mapping[Axis, Collection[int]]
 
 Validate = Callable[[], tuple[float, float]]
 """Gives (loss, error) of the model as it is now, on the validation set, in eval mode."""
@@ -21,6 +25,9 @@ class Worker(ABC):
     takes_closure: bool = True
     """Whether it works where `optimizer.step(closure)` computes the gradients within the step."""
 
+    reshapes: ClassVar[bool] = False
+    """Does it change the shapes of parameters? Then load its state before the model's."""
+
     def start(self) -> None:  # noqa: B027 - not all need it
         """Called once it is attached: the moment for hooks on the model."""
 
@@ -30,8 +37,14 @@ class Worker(ABC):
     def observe(self, logits: Tensor, target: Tensor | None = None) -> None:  # noqa: B027
         """Called by loops between the forward pass and `backward()`; by default nothing happens."""
 
-    def before_step(self, optimizer: Optimizer) -> None:  # noqa: B027 - not all need it
-        """Called before every `optimizer.step()`; by default nothing happens."""
+    def before_step(self, optimizer: Optimizer, *, fresh: bool) -> None:  # noqa: B027
+        """Called before every `optimizer.step()`; by default nothing happens.
+
+        Args:
+            optimizer: That will step.
+            fresh: Are the gradients there that it will use? Not with a closure, nor where a
+                gradient scaler has still to judge them.
+        """
 
     @abstractmethod
     def after_step(self, optimizer: Optimizer) -> None:
@@ -79,6 +92,28 @@ class Sparsifier(ABC, Generic[W_co]):
             ValueError: The options do not fit the model or the optimizer.
         """
 
+    def without(self, removed: Removed) -> Self:
+        """The same options for a model that has lost these indices of its parameters.
+
+        Raises:
+            ValueError: It has none.
+        """
+        del removed
+        message = (
+            f"{type(self).__name__} cannot follow units that are removed while training: detach it "
+            "first, or remove them after the training"
+        )
+        raise ValueError(message)
+
+    def state_without(self, state: dict[str, Any], removed: Removed) -> dict[str, Any]:
+        """The state of a worker, for the worker of `without`.
+
+        Raises:
+            ValueError: Something in it cannot be cut.
+        """
+        del removed
+        return state
+
 
 class Attachment(Generic[W_co]):
     """A sparsifier at work. As a context manager it detaches at the end, exceptions included."""
@@ -89,8 +124,9 @@ class Attachment(Generic[W_co]):
         self.worker = worker
         self._optimizer = optimizer
         self._handles: list[RemovableHandle] = [
-            optimizer.register_step_pre_hook(self._before),
-            optimizer.register_step_post_hook(self._after),
+            # Where the step is compiled, they are called between two graphs.
+            optimizer.register_step_pre_hook(torch.compiler.disable(self._before)),
+            optimizer.register_step_post_hook(torch.compiler.disable(self._after)),
         ]
         self._armed = False
         vars(optimizer).setdefault(_ATTACHED, []).append(self)
@@ -112,7 +148,13 @@ class Attachment(Generic[W_co]):
         Args:
             validate: Gives (loss, error) of the model as it is now; a sparsifier that needs no
                 validation does not call it.
+
+        Raises:
+            ValueError: It is detached, or `validate` gives what the sparsifier cannot use.
         """
+        if not self.attached:
+            message = f"{type(self.sparsifier).__name__} is detached and acts no more: attach it"
+            raise ValueError(message)
         return self.worker.after_epoch(validate)
 
     def finish(self) -> None:
@@ -130,6 +172,31 @@ class Attachment(Generic[W_co]):
             vars(self._optimizer)[_ATTACHED] = others
         else:
             vars(self._optimizer).pop(_ATTACHED, None)
+
+    @property
+    def reshapes(self) -> bool:
+        """Does it change the shapes of parameters? Then load its state before the model's."""
+        return self.worker.reshapes
+
+    def follow(self, model: nn.Module, removed: Removed) -> Callable[[], None]:
+        """Go on with a model whose parameters have just lost these indices.
+
+        Returns:
+            What takes it back, should the removal fail after all.
+
+        Raises:
+            ValueError: It cannot; nothing is changed.
+        """
+        before = self.sparsifier, self.worker
+        sparsifier = self.sparsifier.without(removed)
+        worker = sparsifier.bind(self._optimizer, model)
+        worker.load_state_dict(sparsifier.state_without(self.worker.state_dict(), removed))
+        self.sparsifier, self.worker = sparsifier, worker
+
+        def take_back() -> None:
+            self.sparsifier, self.worker = before
+
+        return take_back
 
     def observe(self, logits: Tensor, target: Tensor | None = None) -> None:
         """Show the sparsifier a batch, between the forward pass and `backward()`.
@@ -162,7 +229,7 @@ class Attachment(Generic[W_co]):
         self.detach()
 
     def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        closure = kwargs.get("closure", next(iter(args[1:]), None))
+        closure = _closure(args, kwargs)
         if closure is not None and not self.worker.takes_closure:
             message = (
                 f"{type(self.sparsifier).__name__} acts on gradients before the step, so a closure "
@@ -170,7 +237,10 @@ class Attachment(Generic[W_co]):
             )
             raise ValueError(message)
         if not self._armed:  # see _after
-            self.worker.before_step(optimizer)
+            # Gradients that a closure will compute are not there yet; of those that overflowed
+            # while they were scaled, GradScaler knows.
+            fresh = closure is None and getattr(optimizer, "found_inf", None) is None
+            self.worker.before_step(optimizer, fresh=fresh)
         self._armed = True
 
     def _after(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
@@ -182,6 +252,12 @@ class Attachment(Generic[W_co]):
         skipped = getattr(optimizer, "found_inf", None)
         if skipped is None or not bool(skipped):
             self.worker.after_step(optimizer)
+
+
+def _closure(args: Any, kwargs: Any) -> object:
+    """What `optimizer.step` was called with; torch hands the hook the optimizer, too."""
+    given = [one for one in args if not isinstance(one, Optimizer)]
+    return given[0] if given else kwargs.get("closure")
 
 
 def attach(
@@ -221,3 +297,8 @@ def attach(
         )
         raise ValueError(message)
     return Attachment(sparsifier, sparsifier.bind(optimizer, model), optimizer)
+
+
+def attachments_of(optimizer: Optimizer) -> list[Attachment[Any]]:
+    """What is attached to an optimizer, in the order in which it acts."""
+    return list(vars(optimizer).get(_ATTACHED, []))

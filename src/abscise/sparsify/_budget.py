@@ -10,6 +10,10 @@ AHEAD = 8  # looks
 AVERAGING = 0.3
 GAIN = 3.0
 FASTEST = 0.1  # change of the level from look to look
+RISE = 0.2  # the same, upwards and downwards, of whole groups
+FALL = 2.0
+GROUP_GAIN = 0.3
+START = -math.log(100)  # a start that is too small costs some looks, one too large the network
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,28 @@ class Budget:
         """The share wanted at `step`."""
         rest = max(0.0, 1 - step / (0.75 * self.by))
         return self.target * (1 - rest**3)
+
+    def count(self, groups: int) -> int:
+        """How many of the groups are to be 0; at least one stays."""
+        return min(max(1, round(self.target * groups)), max(1, groups - 1))
+
+    def steered_by_wait(
+        self, control: "Control", step: int, share: float, wait: float
+    ) -> "Control":
+        """The control after a look at `step`, for whole groups, which die and do not come back.
+
+        Of groups the share says too late that the strength is too large: those that are alike all
+        die at once. But their norms fall before. `wait` is the number of steps after which as many
+        as wanted are dead if each goes on falling as it did since the last look. It answers to the
+        strength at once, so it is held at half of the time that is left: the fall slows down
+        towards the end, and only a few die in its last steps.
+        """
+        left = max(0.75 * self.by - step, AHEAD * self.every) / 2
+        rise = max(RISE, 20 * self.every / self.by)
+        change = rise if math.isinf(wait) else GROUP_GAIN * math.log(max(wait, 1e-9) / left)
+        lowest = -FALL if step < 0.75 * self.by else 0.0  # late, it only rises: the rest must go
+        level = min(max(control.level + min(max(change, lowest), rise), -LIMIT), LIMIT)
+        return Control(control.looks + 1, level, share)
 
     def steered(self, control: "Control", step: int, share: float) -> "Control":
         """The control after a look at `step`, when `share` is 0.

@@ -7,8 +7,8 @@ from typing import Any, NoReturn
 FORMAT = 1
 
 
-def read_keys(value: object, keys: tuple[str, ...]) -> Mapping[str, Any]:
-    """A state with exactly these keys, of which the first is `format`.
+def read_keys(value: object, keys: tuple[str, ...], version: int = FORMAT) -> Mapping[str, Any]:
+    """A state with exactly these keys; if `format` is one of them, it is `version`.
 
     Raises:
         ValueError: A key is missing or unknown, or the format is another.
@@ -17,8 +17,8 @@ def read_keys(value: object, keys: tuple[str, ...]) -> Mapping[str, Any]:
         got = ", ".join(map(str, value)) if isinstance(value, Mapping) else type(value).__name__
         message = f"state_dict: the keys must be {', '.join(keys)}, got {got:.200}"
         raise ValueError(message)
-    if value.get("format", FORMAT) != FORMAT:
-        message = f"state_dict: format must be {FORMAT}, got {value['format']!r:.60}"
+    if value.get("format", version) != version:
+        message = f"state_dict: format must be {version}, got {value['format']!r:.60}"
         raise ValueError(message)
     return value
 

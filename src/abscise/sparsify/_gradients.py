@@ -57,8 +57,11 @@ def example_gradients(host: Host, call: Call, deltas: Deltas, rows: slice) -> Fo
 
 def rule_of(host: Host, call: Call) -> Rule | None:
     """The formula for this call; None: there is none, and it is run again."""
-    module, own = host.module, dict(host.module.named_parameters(recurse=False))
-    direct = all(leaf in ("weight", "bias") and leaf in own for leaf in host.leaves.values())
+    module = host.module
+    direct = all(
+        leaf in ("weight", "bias") and isinstance(getattr(module, leaf), nn.Parameter)
+        for leaf in host.leaves.values()
+    )
     alone = not call.kwargs and len(call.args) == len(call.edges) == 1
     if not direct or not alone or call.args[0].ndim != len(call.edges[0].shape):
         return None

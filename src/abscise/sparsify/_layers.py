@@ -119,12 +119,18 @@ class Layer:
         """As `(units, size)` matrices of a bounded size, one after the other."""
         parameters = [piece.parameter for piece in bunch.slices]
         single = taken.scales is None and len(set(taken.rates)) == 1
+        own = len(bunch.slices) == 1 and bunch.slices[0].is_matrix
+        penalty = self.penalty
+        in_place = penalty.prox_ if own and isinstance(penalty, Elementwise | Radial) else None
         for start, stop in bunch.spans():
             matrix = bunch.gathered(parameters, start, stop)
             step: float | Tensor = taken.rates[0] * amount
             if not single:
                 step = self._steps(bunch, taken, amount, (start, stop))
-            bunch.put_(self.penalty.prox(matrix, step), start, stop)
+            if in_place is not None:
+                _ = in_place(matrix, step)
+            else:
+                bunch.put_(penalty.prox(matrix, step), start, stop)
 
     def _steps(self, bunch: Bunch, taken: Taken, amount: float, span: tuple[int, int]) -> Tensor:
         """The step of every element of a matrix; 0 where the optimizer has not moved."""
@@ -133,14 +139,12 @@ class Layer:
         scales = taken.scales or (None,) * len(bunch.slices)
         for piece, rate, scale in zip(bunch.slices, taken.rates, scales, strict=True):
             constant = 0.0 if taken.scales is not None and scale is None else rate * amount
-            if scale is None:
+            if scale is None or constant == 0:
                 shape = (stop - start, piece.width)
                 parts.append(piece.parameter.new_full(shape, constant))
                 continue
-            divisor = scale(partial(piece.part, start=start, stop=stop))
-            if self.least_scale:
-                _ = divisor.clamp_(min=self.least_scale)
-            parts.append(divisor.reciprocal_().mul_(constant))
+            part = partial(piece.part, start=start, stop=stop)
+            parts.append(scale.steps(part, constant, self.least_scale))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def zeros(self) -> tuple[Tensor, int]:

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from abscise.sparsify._attribution import Attribution, Group, attribute, owners_of
 from abscise.sparsify._backward import can_batch, chunks, gradients
 from abscise.sparsify._gradients import Deltas, Host, example_gradients, outer_factors, rule_of
+from abscise.sparsify._parts import Part, Product, Whole
 from abscise.sparsify._rerun import Call, Calls, Rerun
 
 CACHE_BYTES = 1 << 20
 """On a CPU, gradients of single examples are summed up before they leave the cache."""
 
 LogitsOf = Callable[[Any], Tensor]
-Measured = dict[str, Tensor]
+Measured = dict[str, Part]
 
 
 class Measure(Protocol):
@@ -61,13 +62,14 @@ class ExampleMean:
             del found
         if len(single) > len(source.single):  # what was proved by zeros alone is not zero any more
             self._known.clear()
-        total = {name: torch.zeros_like(value) for name, value in self._parameters.items()}
+        parts: Measured = {}
         for one in sums:
-            total |= one.total()
-        total |= self._one_by_one(single, chosen, logits, batched=source.batched)
-        for value in total.values():
-            _ = value.div_(chosen.numel())
-        return total
+            parts |= one.parts(chosen.numel())
+        parts |= self._one_by_one(single, chosen, logits, source)
+        return {  # what is not there, the logits do not depend on
+            name: parts[name] if name in parts else Whole(torch.zeros_like(value))
+            for name, value in self._parameters.items()
+        }
 
     def _attributed(self, rerun: Rerun, logits_of: LogitsOf) -> tuple[Tensor, Calls, Attribution]:
         """A run, and where gradients come from when modules are called as often as in it."""
@@ -90,7 +92,7 @@ class ExampleMean:
         return logits, calls, source
 
     def _one_by_one(
-        self, names: Sequence[str], chosen: Tensor, logits: Tensor, *, batched: bool
+        self, names: Sequence[str], chosen: Tensor, logits: Tensor, source: Attribution
     ) -> Measured:
         """By a backward pass for each example, as many at a time as fit."""
         if not names:
@@ -99,17 +101,16 @@ class ExampleMean:
         total = {name: torch.zeros_like(self._parameters[name]) for name in names}
         examples = torch.eye(chosen.shape[1], device=logits.device, dtype=logits.dtype)
         shape = (-1, *[1] * (logits.ndim - 1))
-        batched = batched and can_batch(logits, at)
+        batched = source.batched and can_batch(logits, at)
         size = 2 * logits.element_size() * (logits.numel() + sum(one.numel() for one in at))
         for ahead in chunks(chosen, logits, 0, 0):
             for some in examples.split(max(1, self._chunk_bytes // size)):
                 alone = ahead * some.view(len(some), *shape)
-                for name, each in zip(
-                    names, gradients(logits, at, alone, batched=batched), strict=True
-                ):
+                found = gradients(logits, at, alone, batched=batched)
+                for value, each in zip(total.values(), found, strict=True):
                     if each is not None:
-                        _ = total[name].add_(each.abs().sum(0))
-        return total
+                        _ = value.add_(each.abs().sum(0), alpha=1 / chosen.numel())
+        return {name: Whole(value) for name, value in total.items()}
 
 
 class BatchMean:
@@ -133,9 +134,7 @@ class BatchMean:
             for value, found in zip(total.values(), each, strict=True):
                 if found is not None:
                     _ = value.add_(found.abs().sum(0))
-        for value in total.values():
-            _ = value.div_(chosen.numel())
-        return total
+        return {name: Whole(value.div_(chosen.numel())) for name, value in total.items()}
 
 
 class UnitMean:
@@ -166,9 +165,7 @@ class UnitMean:
                     delta = next(found)
                     if delta is not None:
                         _ = total[layer].add_(_by_unit(module, delta), alpha=1 / len(of))
-        for value in total.values():
-            _ = value.div_(len(chosen))
-        return total
+        return {layer: Whole(value.div_(len(chosen))) for layer, value in total.items()}
 
 
 def _zeros(module: Any) -> Tensor:
@@ -194,22 +191,30 @@ class _Outer:
     host: Host
     calls: tuple[Call, ...]
     factors: Tensor
-    ahead: Tensor
+    ahead: list[Tensor]
 
     def add(self, deltas: Sequence[Deltas]) -> None:
         """The sum over passes of the absolute values."""
         delta = deltas[0][0]
-        if delta is not None:
-            _ = self.ahead.add_(delta.abs().sum(0).view(self.ahead.shape))
+        if delta is None:
+            return
+        size = delta.abs() if len(delta) == 1 else delta.abs().sum(0)
+        size = size.view(len(self.factors), -1)
+        self.ahead[:] = [self.ahead[0].add_(size) if self.ahead else size]
 
-    def total(self) -> Measured:
-        """Sums over examples and passes."""
-        examples, groups, _ = self.factors.shape
-        ahead = self.ahead.view(examples, groups, -1).permute(1, 2, 0)
-        weight = torch.bmm(ahead, self.factors.abs().transpose(0, 1))
-        found = {"weight": weight, "bias": self.ahead.sum(0)}
-        shapes = {leaf: getattr(self.host.module, leaf).shape for leaf in self.host.leaves.values()}
-        return {name: found[leaf].view(shapes[leaf]) for name, leaf in self.host.leaves.items()}
+    def parts(self, count: int) -> Measured:
+        """The mean over `count` examples and passes."""
+        if not self.ahead:  # it was called, and no gradient arrived
+            return {}
+        mean = self.ahead[0].div_(count)
+        groups = self.factors.shape[1]
+        left = mean.view(len(mean), groups, -1).permute(1, 2, 0)
+        return {
+            name: Whole(mean.sum(0))
+            if leaf == "bias"
+            else Product(left, self.factors.abs().transpose(0, 1))
+            for name, leaf in self.host.leaves.items()
+        }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -220,7 +225,7 @@ class _Pieces:
     hosts: tuple[Host, ...]
     calls: tuple[Call, ...]
     chunk_bytes: int
-    sums: Measured
+    sums: dict[str, Tensor]
 
     def add(self, deltas: Sequence[Deltas]) -> None:
         """All examples and passes, piece by piece."""
@@ -228,7 +233,7 @@ class _Pieces:
         if first is None:
             return
         for passes, rows in self._spans(first.shape[0], first.shape[1]):
-            joined: Measured = {}
+            joined: dict[str, Tensor] = {}
             for host, call, of in zip(self.hosts, self.calls, deltas, strict=True):
                 some = [None if one is None else one[passes] for one in of]
                 for name, each in example_gradients(host, call, some, rows).items():
@@ -244,9 +249,9 @@ class _Pieces:
             for row in range(0, examples, rows):
                 yield slice(start, start + some), slice(row, row + rows)
 
-    def total(self) -> Measured:
-        """Sums over examples and passes."""
-        return self.sums
+    def parts(self, count: int) -> Measured:
+        """The mean over `count` examples and passes."""
+        return {name: Whole(value.div_(count)) for name, value in self.sums.items()}
 
 
 def _summing(group: Group, calls: Calls, chunk_bytes: int) -> _Outer | _Pieces:
@@ -254,8 +259,7 @@ def _summing(group: Group, calls: Calls, chunk_bytes: int) -> _Outer | _Pieces:
     host, call = there[0]
     factors = outer_factors(host, call) if len(there) == 1 else None
     if factors is not None:
-        ahead = factors.new_zeros((len(factors), call.edges[0].shape[1]))
-        return _Outer(group, host, (call,), factors, ahead)
+        return _Outer(group, host, (call,), factors, [])
     sums = {
         name: torch.zeros_like(host.module.get_parameter(leaf))
         for name, leaf in host.leaves.items()

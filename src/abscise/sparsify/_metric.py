@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -9,8 +10,43 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
-Scale = Callable[[Callable[[Tensor], Tensor]], Tensor]
-"""Given how to take a part of a tensor of the parameter's shape: the divisor of that part."""
+Part = Callable[[Tensor], Tensor]
+"""Takes a part of a tensor of the parameter's shape."""
+
+
+_LEAST_STEP = 1e-30
+"""One over it is finite in float32; over any divisor it is lost in the rounding of a weight."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scale:
+    """What the optimizer divides the step of each weight of a parameter by.
+
+    Args:
+        second: The mean, or the sum, of the squared gradients, of the parameter's shape.
+        mean: Of the gradients, whose square is taken off; None for most.
+        correction: By which `second` is divided.
+        eps: What is added to the root.
+    """
+
+    second: Tensor
+    mean: Tensor | None
+    correction: Tensor | float
+    eps: float
+
+    def steps(self, part: Part, step: float, least: float) -> Tensor:
+        """`step` > 0 over the divisor, at least `least`, for a part: a new tensor."""
+        if self.mean is None:
+            found = torch.sqrt(part(self.second))
+        else:
+            mean = part(self.mean)
+            found = part(self.second).addcmul(mean, mean, value=-1).sqrt_()
+        step = max(step, _LEAST_STEP)
+        # Over the step at once, which saves a pass: (sqrt(v) / sqrt(correction) + eps) / step.
+        _ = found.mul_(self.correction**-0.5 / step).add_(self.eps / step)
+        if least:
+            _ = found.clamp_(min=least / step)
+        return found.reciprocal_()
 
 
 class Metric(StrEnum):
@@ -48,12 +84,9 @@ def scale_of(optimizer: Optimizer, group: Mapping[str, Any], parameter: Tensor) 
     eps = float(group["eps"])
     if "exp_avg_sq" in state:
         second = state["max_exp_avg_sq" if group.get("amsgrad") else "exp_avg_sq"]
-        correction = _bias(state["step"], float(group["betas"][1]))
-        return lambda part: (part(second) / correction).sqrt_().add_(eps)
-    second, mean = state["square_avg" if "square_avg" in state else "sum"], state.get("grad_avg")
-    if mean is None:
-        return lambda part: part(second).sqrt().add_(eps)
-    return lambda part: part(second).addcmul(part(mean), part(mean), value=-1).sqrt_().add_(eps)
+        return Scale(second, None, _bias(state["step"], float(group["betas"][1])), eps)
+    second = state["square_avg" if "square_avg" in state else "sum"]
+    return Scale(second, state.get("grad_avg"), 1.0, eps)
 
 
 def rate_of(optimizer: Optimizer, group: Mapping[str, Any], parameter: Tensor) -> float:

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from abscise._schedules import Constant, check_strength
+from abscise._schedules import Constant, check_number, check_strength
 from abscise._units import UnitMap
 from abscise.penalties import Elementwise, Kind, Penalty
-from abscise.sparsify._attach import Sparsifier
+from abscise.sparsify._attach import Removed, Sparsifier
 from abscise.sparsify._budget import Budget
 from abscise.sparsify._choice import Choice, check_groups
 from abscise.sparsify._driver import ProximalWorker
@@ -18,6 +20,8 @@ from abscise.sparsify._groups import ELEMENTS, Groups
 from abscise.sparsify._layers import Layer
 from abscise.sparsify._metric import Metric, has_metric, known_plain
 from abscise.sparsify._slices import Bunch
+from abscise.sparsify._state import State
+from abscise.sparsify._watch import Watch
 from abscise.sparsify._weights import check_dtype
 
 ByDepth = Callable[[int, int], Penalty]
@@ -52,10 +56,12 @@ class Proximal(Sparsifier[ProximalWorker]):
         heal_at: After this step nothing shrinks any more, what is 0 stays 0, and the rest trains
             on. `heal()` of the worker does the same at once.
         target_sparsity: The share that is to be 0, in (0, 1), of groups where the penalty shrinks
-            them as a whole, else of weights: the strength is steered so, from `strength` on. Whole
-            groups die in bursts and do not come back: let theirs start within a factor of ten or so
-            of the right one. Single weights forgive any start.
+            them as a whole, else of weights: the strength is steered so, from a hundredth of
+            `strength` on; that may be wrong by a factor of a hundred. Whole groups, once as many as
+            wanted are 0, are held, and nothing shrinks any more.
         target_by: The step at which that is to be reached; it is held from there on.
+        check_gradients: Look at every gradient before the step, and refuse NaN and infinity while
+            nothing is changed. Costs one pass over the gradients, and waits for the device.
         compile: Let torch compile the plain map of an elementwise penalty; needs a C++ compiler on
             a CPU. Worth it for transformed l1 and others that compute much for each weight.
 
@@ -77,6 +83,7 @@ class Proximal(Sparsifier[ProximalWorker]):
     heal_at: int | None = None
     target_sparsity: float | None = None
     target_by: int | None = None
+    check_gradients: bool = True
     compile: bool = False
 
     def __post_init__(self) -> None:
@@ -90,6 +97,10 @@ class Proximal(Sparsifier[ProximalWorker]):
             known = ", ".join(Metric)
             message = f"Proximal: metric must be one of {known}, got {self.metric!r}"
             raise ValueError(message)
+        _check_integer("heal_at", self.heal_at)
+        _check_integer("target_by", self.target_by)
+        if self.target_sparsity is not None:
+            check_number("Proximal", self.target_sparsity, "target_sparsity")
         if self.heal_at is not None and self.heal_at < 0:
             message = f"Proximal: heal_at must be >= 0, got {self.heal_at!r}"
             raise ValueError(message)
@@ -132,14 +143,41 @@ class Proximal(Sparsifier[ProximalWorker]):
         if self.compile:
             layers = _compiled(layers)
         strength = self.strength if callable(self.strength) else Constant(self.strength)
-        return ProximalWorker(
-            optimizer,
+        watch = Watch(bunches, self.check_gradients)
+        watch.begin(optimizer)
+        worker = ProximalWorker(
             layers,
             strength,
             self._budget,
             regrow=self.regrow,
             heal_at=self.heal_at,
+            watch=watch,
         )
+        worker.before_step(optimizer, fresh=False)  # refuses rates that no map fits
+        if self.heal_at == 0:
+            worker.heal()
+        return worker
+
+    @override
+    def without(self, removed: Removed) -> Self:
+        if isinstance(self.groups, UnitMap):
+            return replace(self, groups=self.groups.without(removed))
+        return self
+
+    @override
+    def state_without(self, state: dict[str, Any], removed: Removed) -> dict[str, Any]:
+        masks = dict(state["masks"])
+        for (name, axis), gone in removed.items():
+            if name not in masks or masks[name].shape[axis : axis + 1] == (1,):
+                continue
+            if axis >= masks[name].ndim:
+                message = f"Proximal: what it holds at 0 of {name} cannot be cut; detach it first"
+                raise ValueError(message)
+            stays = torch.ones(masks[name].shape[axis], dtype=torch.bool)
+            stays[list(gone)] = False
+            kept = stays.nonzero().flatten().to(masks[name].device)
+            masks[name] = masks[name].index_select(axis, kept)
+        return {**state, "masks": masks, "norms": State().norms}
 
     def _layer(self, optimizer: Optimizer, bunch: Bunch, depth: int, layers: int) -> Layer:
         penalty = self.penalty
@@ -223,3 +261,9 @@ def _made(value: object, depth: int) -> Penalty:
         message = f"Proximal: penalty gives {value!r:.60} for layer {depth}, which is no penalty"
         raise TypeError(message)
     return value
+
+
+def _check_integer(field: str, value: object) -> None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        message = f"Proximal: {field} must be a whole number of steps, got {value!r:.60}"
+        raise TypeError(message)

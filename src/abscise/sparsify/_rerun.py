@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from abscise._inputs import map_tensors
-from abscise.sparsify._watch import NORMS, Seen, takes_batch
+from abscise.sparsify._seen import NORMS, Seen, takes_batch
 
 Statistics = tuple[Tensor, Tensor]
 
@@ -50,7 +50,7 @@ class Call:
 
     def unchanged(self) -> bool:
         """Are its inputs still what it read?"""
-        return self.versions == _versions((self.args, self.kwargs))
+        return self.versions == _versions(self.args, self.kwargs)
 
 
 Calls = dict[int, list[Call]]
@@ -59,6 +59,8 @@ Calls = dict[int, list[Call]]
 
 def tensors_of(tree: Any) -> list[Tensor]:
     """All tensors in nested tuples, lists and dictionaries, in order."""
+    if isinstance(tree, Tensor):
+        return [tree]
     found: list[Tensor] = []
     _ = map_tensors(tree, found.append)
     return found
@@ -164,11 +166,12 @@ def _call(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Call:
     if isinstance(module, NORMS) and module.running_mean is not None:
         assert module.running_var is not None
         statistics = (module.running_mean, module.running_var)
-    return Call(args, kwargs, tuple(edges), _versions((args, kwargs)), statistics)
+    return Call(args, kwargs, tuple(edges), _versions(args, kwargs), statistics)
 
 
-def _versions(tree: Any) -> tuple[int, ...]:
-    return tuple(one._version for one in tensors_of(tree))  # noqa: SLF001 - how autograd sees it
+def _versions(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, ...]:
+    # As autograd sees it.
+    return tuple(one._version for one in tensors_of((*args, *kwargs.values())))  # noqa: SLF001
 
 
 def _statistics(read: Tensor) -> Statistics:

@@ -111,6 +111,7 @@ class ByOutputs(Sparsifier[SensitivityWorker]):
             name: tensor
             for name, tensor in weights.once().items()
             if weights.trains(name)
+            and tensor.numel() > 0
             and matches(name, self.where)
             and not matches(name, self.exclude)
             and not is_direction(weights, name)
@@ -169,7 +170,7 @@ class Sensitivity(ByOutputs):
     ```
 
     Args:
-        strength: In [0, 1], or a `Schedule`: a function of the step, which counts from 1. It is not
+        strength: In [0, 1), or a `Schedule`: a function of the step, which counts from 1. It is not
             multiplied by the learning rate. A weight that matters nothing falls from w0 to T in
             `ln(w0 / T) / strength` steps.
         outputs: See `Outputs`; or its value as text.

@@ -1,5 +1,6 @@
 """SensitivityWorker: measures what is observed, and shrinks after each step what matters little."""
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing_extensions import override
 
 from abscise._errors import ModelError
 from abscise.sparsify._attach import Worker
-from abscise.sparsify._measure import Measure
+from abscise.sparsify._measure import Measure, Measured
 from abscise.sparsify._outputs import (
     Mean,
     Outputs,
@@ -22,8 +23,8 @@ from abscise.sparsify._outputs import (
     picked,
 )
 from abscise.sparsify._rerun import undisturbed
+from abscise.sparsify._seen import ForwardWatch, Seen
 from abscise.sparsify._sensitivity_state import State, read_state
-from abscise.sparsify._watch import Seen, Watch
 from abscise.sparsify._weights import unwrapped
 
 
@@ -47,9 +48,21 @@ class Shrunk:
     shape: tuple[int, ...]
     along: tuple[int, ...]
 
+    def like(self) -> Tensor:
+        """A tensor for its sensitivity."""
+        return self.parameter.new_zeros(self.measured)
+
     def spread(self, values: Tensor) -> Tensor:
         """A view of the sensitivity with the parameter's shape."""
         return values.view(self.along).expand(self.shape).reshape(self.parameter.shape)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Room:
+    """max(0, 1 - S), or max(0, 1 - S / max S) where S is rescaled, as `share / of`."""
+
+    share: Tensor
+    of: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,10 +100,10 @@ class SensitivityWorker(Worker):
         self._measure = measure
         self._schedule = schedule
         self._bound = bound
-        self._watch = Watch(model, lambda: self.due)
+        self._watch = ForwardWatch(model, lambda: self.due)
         self._generator = Generator().manual_seed(observing.seed)
         self._state = State(generator=self._generator.get_state())
-        self._room: dict[str, Tensor] = {}
+        self._rooms: dict[str, Room] = {}
         self._warned = False
 
     @property
@@ -103,7 +116,7 @@ class SensitivityWorker(Worker):
         """Of the next step.
 
         Raises:
-            ValueError: The schedule gives none in [0, 1].
+            ValueError: The schedule gives none in [0, 1).
         """
         strength = float(self._schedule(self._state.step + 1))
         check_share(f"{self._observing.who}: step {self._state.step + 1}", strength)
@@ -186,7 +199,7 @@ class SensitivityWorker(Worker):
             )
             warnings.warn(message, stacklevel=4)
 
-    def _measured(self, seen: Seen, logits: Tensor, target: Tensor | None) -> dict[str, Tensor]:
+    def _measured(self, seen: Seen, logits: Tensor, target: Tensor | None) -> Measured:
         how, count = self._observing, len(logits)
         rows = None
         if how.examples is not None and how.examples < count:
@@ -225,42 +238,45 @@ class SensitivityWorker(Worker):
             raise ValueError(message)
         return found
 
-    def _take(self, measured: Mapping[str, Tensor]) -> None:
+    def _take(self, measured: Measured) -> None:
         """Average them with those before.
 
         Raises:
             ModelError: One is not finite; nothing is changed.
         """
-        greatest = torch.stack([value.max() for value in measured.values()])
-        if not bool(greatest.isfinite().all()):
-            bad = [key for key, one in zip(measured, greatest, strict=True) if not one.isfinite()]
-            message = (
-                f"observe: the sensitivity of {bad[0]} is not finite: look for NaN or infinity in "
-                "weights and inputs; nothing was changed"
-            )
-            raise ModelError(message)
-        held = self._state.sensitivities
-        if held and self._observing.average > 0:
-            for key, value in measured.items():
-                _ = held[key].lerp_(value, 1 - self._observing.average)
-        else:
-            self._state.sensitivities = dict(measured)
-        self._room = self._rooms()
+        bounds = torch.stack([part.most() for part in measured.values()]).tolist()
+        for key, bound in zip(measured, bounds, strict=True):
+            if not math.isfinite(bound):
+                message = (
+                    f"observe: the sensitivity of {key} is not finite: look for NaN or infinity in "
+                    "weights and inputs; nothing was changed"
+                )
+                raise ModelError(message)
+        held, average = self._state.sensitivities, self._observing.average
+        if not held:
+            held.update({one.key: one.like() for one in self._shrunk})
+            average = 0.0
+        for key, part in measured.items():
+            part.blend_(held[key], average)
+        self._make_rooms()
 
-    def _rooms(self) -> dict[str, Tensor]:
-        """max(0, 1 - S), or max(0, 1 - S / max S) layer by layer."""
-        found = {}
-        for key, value in self._state.sensitivities.items():
-            if self._observing.rescale:
-                greatest = value.max()
-                scaled = value / torch.where(greatest > 0, greatest, torch.ones_like(greatest))
-                found[key] = scaled.neg_().add_(1.0).clamp_(min=0.0)
-            else:
-                found[key] = value.neg().add_(1.0).clamp_(min=0.0)
-        return found
+    def _make_rooms(self) -> None:
+        """How far each sensitivity leaves its weights free to shrink."""
+        held = self._state.sensitivities
+        shares = {key: room.share for key, room in self._rooms.items()}
+        self._rooms = {}
+        greatest = torch.stack([value.amax() for value in held.values()]).tolist() if held else []
+        for (key, value), most in zip(held.items(), greatest, strict=True):
+            share = shares[key] if key in shares else torch.empty_like(value)
+            moves = most >= torch.finfo(value.dtype).tiny  # if not, nothing moves the outputs
+            of = most if moves and self._observing.rescale else 1.0
+            _ = torch.sub(value.new_tensor(of), value, out=share)
+            if most > of:
+                _ = share.clamp_(min=0.0)
+            self._rooms[key] = Room(share, of)
 
     @override
-    def before_step(self, optimizer: Optimizer) -> None:
+    def before_step(self, optimizer: Optimizer, *, fresh: bool) -> None:
         if not self._state.observed:
             message = (
                 f"{self._observing.who}: no observe(logits, target) since the last step: call it "
@@ -276,9 +292,11 @@ class SensitivityWorker(Worker):
             with torch.no_grad():
                 for one in self._shrunk:
                     if one.parameter.grad is not None:  # the others the optimizer left as they are
-                        weights = one.parameter.view(one.shape)
-                        room = self._room[one.key].view(one.along)
-                        _ = weights.addcmul_(weights, room, value=-strength)
+                        room = self._rooms[one.key]
+                        weights, share = one.parameter, room.share
+                        if one.shape != weights.shape or one.along != share.shape:
+                            weights, share = weights.view(one.shape), share.view(one.along)
+                        _ = weights.addcmul_(weights, share, value=-strength / room.of)
         self._state.step += 1
         self._state.observed = False
 
@@ -289,21 +307,22 @@ class SensitivityWorker(Worker):
 
     @override
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        likes = {one.key: one.parameter.new_empty(one.measured) for one in self._shrunk}
-        self._state = read_state(state, likes)
-        _ = self._generator.set_state(self._state.generator)
-        self._room = self._rooms()
+        likes = {one.key: one.like() for one in self._shrunk}
+        read = read_state(state, likes)
+        self._state = read
+        self._make_rooms()
+        _ = self._generator.set_state(read.generator)
 
 
 def check_share(what: str, strength: float) -> None:
     """Refuse a strength that is no share of a weight.
 
     Raises:
-        ValueError: It is not in [0, 1].
+        ValueError: It is not in [0, 1).
     """
-    if not 0 <= strength <= 1:
+    if not 0 <= strength < 1:
         message = (
-            f"{what}: strength must be in [0, 1], got {strength!r}: it is the share of a weight "
+            f"{what}: strength must be in [0, 1), got {strength!r}: it is the share of a weight "
             "that one step takes away, and is not multiplied by the learning rate"
         )
         raise ValueError(message)

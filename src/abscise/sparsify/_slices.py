@@ -9,6 +9,8 @@ from torch import Tensor
 
 BLOCK = 1 << 20
 """Elements of one gathered matrix; a group that is larger is one matrix."""
+CACHED = 1 << 17
+"""The same on a CPU: what is computed from the matrix stays in the caches."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,6 +50,11 @@ class Slice:
         first, last = start * self.per_group, stop * self.per_group
         rows = moved[first:last] if self.rows is None else moved[self.rows[first:last]]
         return rows.reshape(stop - start, -1)
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether `part` of the parameter is its own memory, and not a copy."""
+        return self.rows is None and self.axis == 0 and self.parameter.is_contiguous()
 
     def put_(self, values: Tensor, start: int, stop: int) -> None:
         """Write what `part` gave, changed, back into the parameter."""
@@ -128,8 +135,9 @@ class Bunch:
             piece.scale_(factors)
 
     def spans(self) -> Iterator[tuple[int, int]]:
-        """First and last group of matrices of at most `BLOCK` elements."""
-        count = max(1, BLOCK // max(1, self.size))
+        """First and last group of matrices of at most `BLOCK` elements, `CACHED` on a CPU."""
+        block = CACHED if self.slices[0].parameter.is_cpu else BLOCK
+        count = max(1, block // max(1, self.size))
         for start in range(0, self.groups, count):
             yield start, min(start + count, self.groups)
 

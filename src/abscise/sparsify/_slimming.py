@@ -149,7 +149,7 @@ class NetworkSlimmingWorker(Worker):
         return found.masked_fill(self._masks[piece.name], -1.0) if self._masks else found
 
     @override
-    def before_step(self, optimizer: Optimizer) -> None:
+    def before_step(self, optimizer: Optimizer, *, fresh: bool) -> None:
         strength = self.strength
         if self._prox or strength == 0:
             return

@@ -58,7 +58,7 @@ class Thresholding(Sparsifier["ThresholdingWorker"]):
     """
 
     target_error: float
-    threshold: float | Bisection = 1e-3
+    threshold: float | Bisection = 1e-2
     every: int | None = None
     after: int = 0
     patience: int = 10

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from abscise.sparsify._smallest import nth
-from abscise.sparsify._weights import matches
+from abscise.sparsify._weights import matches, named_tensors
 
 
 def strength_to_vanish(size: float, threshold: float, steps: int) -> float:
@@ -63,8 +63,8 @@ def typical_size(
         raise ValueError(message)
     found = [
         parameter.detach().flatten()
-        for name, parameter in model.named_parameters()
-        if parameter.ndim >= 2 and matches(name, where)
+        for name, parameter in named_tensors(model).items()
+        if isinstance(parameter, nn.Parameter) and parameter.ndim >= 2 and matches(name, where)
     ]
     sizes = torch.cat(found).abs() if found else torch.empty(0)
     sizes = sizes[sizes > 0]

@@ -21,7 +21,7 @@ from abscise.train._course import Course, epoch_of
 from abscise.train._data import Data
 from abscise.train._evaluate import accuracy, loss_and_error
 from abscise.train._fabric import log, make_fabric
-from abscise.train._fitting import check_fit
+from abscise.train._fitting import check_attachments, check_fit
 from abscise.train._interrupt import Interrupted, interruptible
 from abscise.train._keeper import Checkpoints, Keeper, keeping
 from abscise.train._non_finite import check_weights, non_finite_error
@@ -113,6 +113,7 @@ def fit(  # noqa: C901, PLR0912, PLR0915 - one function, so that the order of th
         try_batch(recipe, model, data.train, data.classes, fabric.autocast)
         optimizer = build_optimizer(recipe, model)
         attached = attach_all(attachments, model, optimizer, stack)
+        check_attachments(recipe, attached)
         observe, after_epochs = watchers(attached), between_epochs(attached)
         forward, stepper = fabric.setup(_compiled(model, recipe), optimizer)
         generator = torch.Generator(device).manual_seed(recipe.seed)

@@ -1,10 +1,13 @@
 """Whether data and network of a recipe belong together."""
 
+from collections.abc import Sequence
+
 import torch
 
-from abscise._errors import DataError
+from abscise._errors import DataError, RecipeError
 from abscise.train._data import Data, check_inputs
 from abscise.train._names import Augment, ModelName
+from abscise.train._parts import Attachment, reshapes
 from abscise.train._recipe import Recipe
 from abscise.train._recipe_data import facts_of
 
@@ -57,3 +60,16 @@ def _rule(model: str, shape: tuple[int, ...]) -> str | None:
     }
     fits, text = rules.get(model, (True, ""))
     return None if fits else text
+
+
+def check_attachments(recipe: Recipe, attached: Sequence[Attachment]) -> None:
+    """Compiled code is made for the shapes that the parameters have.
+
+    Raises:
+        RecipeError: The recipe compiles, and an attachment changes shapes.
+    """
+    if recipe.compile and any(map(reshapes, attached)):
+        message = (
+            f"recipe {recipe.name}: compile must be false where parameters shrink while training"
+        )
+        raise RecipeError(message)

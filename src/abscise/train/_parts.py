@@ -18,9 +18,10 @@ from abscise.train._randomness import random_state, set_random_state
 class Attachment(Protocol):
     """Something that works beside the loop; what it remembers is part of every checkpoint.
 
-    One that has `observe(logits, labels)` is called with every batch, before its backward pass. One
-    that is `AfterEpochs` is called at the end of every epoch, and may end the run. A context
-    manager is entered before the first step and left after the last.
+    One that changes the shapes of parameters says so by `reshapes = True`: its state is loaded
+    before that of the network. One that has `observe(logits, labels)` is called with every batch,
+    before its backward pass. One that is `AfterEpochs` is called at the end of every epoch, and may
+    end the run. A context manager is entered before the first step and left after the last.
     """
 
     def state_dict(self) -> Mapping[str, Any]:
@@ -99,14 +100,16 @@ class Parts:
             if kinds != present:
                 message = f"{where}: this run has the attachments {kinds}, given are {present}"
                 raise StoreError(message)
+            # One that changes shapes gives the network those that its weights have.
+            pairs = list(zip(self.attachments, state["attachments"], strict=True))
+            for part, held in sorted(pairs, key=lambda pair: not reshapes(pair[0])):
+                _ = part.load_state_dict(held["state"])
             _ = self.model.load_state_dict(state["model"])
             for name, buffer in self._other_buffers().items():
                 _ = buffer.copy_(state["buffers"][name])
             self.optimizer.load_state_dict(state["optimizer"])
             _lay_out_(self.optimizer)
             _ = self.precision.load_state_dict(state["precision"])
-            for part, held in zip(self.attachments, state["attachments"], strict=True):
-                _ = part.load_state_dict(held["state"])
             _ = self.generator.set_state(state["augment"])
             set_random_state(state["random"])
         except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
@@ -116,6 +119,11 @@ class Parts:
     def _other_buffers(self) -> dict[str, Tensor]:
         kept = self.model.state_dict()
         return {name: value for name, value in self.model.named_buffers() if name not in kept}
+
+
+def reshapes(part: Attachment) -> bool:
+    """Does it change the shapes of parameters while training?"""
+    return bool(getattr(part, "reshapes", False))
 
 
 def _lay_out_(optimizer: Optimizer) -> None:

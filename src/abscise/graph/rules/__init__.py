@@ -13,7 +13,7 @@ from abscise.graph.rules._contract import (
     vector_or_none,
 )
 from abscise.graph.rules._contraction import Contraction, contraction_of
-from abscise.graph.rules._elementwise import Elementwise, evaluate, is_elementwise
+from abscise.graph.rules._elementwise import Elementwise, evaluate, is_elementwise, is_product
 from abscise.graph.rules._moving import BorderPad, Identity, Movement, is_border_pad
 from abscise.graph.rules._norm import (
     BATCH_NORMS,
@@ -58,8 +58,15 @@ __all__ = [
     "BATCH_NORMS",
     "GROUP_NORM",
     "WEIGHT_NORM",
+    "BatchNorm",
+    "BorderPad",
     "Contract",
     "Contraction",
+    "Elementwise",
+    "Identity",
+    "Movement",
+    "Pool",
+    "Reduction",
     "Rule",
     "batch_norm_operands",
     "channel_units",
@@ -70,6 +77,7 @@ __all__ = [
     "group_norm_operands",
     "is_border_pad",
     "is_elementwise",
+    "is_product",
     "kernel_sums",
     "normalises_by_batch",
     "read_channels",

@@ -43,6 +43,11 @@ def is_elementwise(step: Step) -> bool:
     return _base(step) in TOTAL | PARTIAL and not random
 
 
+def is_product(step: Step) -> bool:
+    """Is a factor 0 enough for the result to be 0?"""
+    return _base(step) in _PRODUCTS
+
+
 class Elementwise:
     """Any number of tensor operands, with broadcasting."""
 
@@ -61,7 +66,7 @@ class Elementwise:
     def constants(self, ctx: ConstantPass, step: Step) -> None:
         entry = ctx.program.values[step.outputs[0]]
         found = [ctx.known(value) for value in step.inputs]
-        product = _base(step) in _PRODUCTS
+        product = is_product(step)
         enough = any(found) if product else bool(found) and all(found)
         if not enough or not entry.dtype.is_floating_point:
             return
@@ -88,7 +93,7 @@ class Elementwise:
             return
         rank = mask.ndim
         masks = [mask] * len(step.inputs)
-        if _base(step) in _PRODUCTS and len(step.inputs) == 2:
+        if is_product(step) and len(step.inputs) == 2:
             masks = _without_zero_factors(ctx, step, mask, rank)
         for place, value in enumerate(step.inputs):
             shape = ctx.program.values[value].shape
