@@ -16,10 +16,10 @@ from rich.console import Console
 import abscise
 from abscise.cli import main
 from abscise.cli._options import ReproduceOptions
-from abscise.cli._reproduce import _arguments, _helpers
+from abscise.cli._reproduce import _arguments, _helpers, _told
 from abscise.cli._reproduce_view import ReproduceView
 from abscise.compaction import Compaction
-from abscise.papers import Moment, Stage, Task, append_finished, read_finished
+from abscise.papers import Moment, Stage, Tally, Task, append_finished, read_finished
 from abscise.papers import _bench as bench
 from abscise.papers._finished import finished_from_json
 from abscise.train import Data, Recipe
@@ -185,6 +185,24 @@ def test_helpers_end_with_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path:
     ):
         raise KeyboardInterrupt
     assert [process.returncode for process in started] == [-signal.SIGTERM, -signal.SIGTERM]
+
+
+def test_a_run_that_a_helper_leaves_undone_is_missed() -> None:
+    console = Console(width=100, record=True, file=io.StringIO())
+    task = task_of()
+    assert _told(Tally(1, 2, 0, ()), 0, console, "command")
+    assert not _told(Tally(1, 2, 1, ()), 1, console, "command")
+    assert not _told(Tally(1, 2, 0, ((task, "no"),)), 1, console, "command")
+    assert console.export_text().splitlines() == [
+        "1 runs finished, 2 were there before",
+        "the report: command",
+        "1 runs finished, 2 were there before, 1 are done by other processes",
+        "1 runs are missing: the same command tries them again",
+        "the report: command",
+        "1 runs finished, 2 were there before",
+        f"failed: {task.label}: no",
+        "the report: command",
+    ]
 
 
 def test_the_view_prints_a_line_for_each_finished_run_and_how_long_it_will_take() -> None:

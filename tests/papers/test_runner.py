@@ -23,6 +23,7 @@ from abscise.papers import (
     run_tasks,
 )
 from abscise.papers import _locks as locks
+from abscise.papers import _runner as runner
 from abscise.train import Run
 from support.papering import TESTS, Made, Trained, run_of_task, task_of
 
@@ -161,6 +162,41 @@ def test_missing_data_end_the_call_and_keep_what_is_finished(tmp_path: Path) -> 
     with pytest.raises(DataError, match="no data"):
         _ = run_tasks(Failing(tmp_path / "log", DataError("no data")), TASKS, place, ignore)
     assert done(tmp_path) == [TASKS[0]]
+
+
+def test_what_a_process_killed_after_its_line_left_behind_is_removed(tmp_path: Path) -> None:
+    made, place = Made(tmp_path / "log"), Place(tmp_path / "lines.jsonl")
+    _ = run_tasks(made, TASKS[:1], place, ignore)
+    (place.running / TASKS[0].digest).mkdir(parents=True)
+    _ = (place.running / TASKS[0].digest / "checkpoint.safetensors").write_text("")
+    _ = (place.running / f"{TASKS[0].digest}.claim").write_text("")
+    assert run_tasks(made, TASKS[:1], place, ignore).before == 1
+    assert not place.running.exists()
+
+
+def test_a_folder_that_another_process_removes_in_between_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, left = Place(tmp_path / "lines.jsonl"), [2]
+    make = runner._make
+
+    def make_and_lose(folder: Path) -> None:
+        make(folder)
+        if left[0]:
+            left[0] -= 1
+            folder.rmdir()
+
+    monkeypatch.setattr(runner, "_make", make_and_lose)
+    assert run_tasks(Made(tmp_path / "log"), TASKS[:2], place, ignore).finished == 2
+    assert left == [0]
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    place = Place(tmp_path / "lines.jsonl")
+    place.running.mkdir()
+    (place.running / f"{TASKS[0].digest}.claim").mkdir()
+    with pytest.raises(StoreError, match="cannot write"):
+        _ = run_tasks(Made(tmp_path / "log"), TASKS[:1], place, ignore)
 
 
 def test_moments_count_what_is_done(tmp_path: Path) -> None:

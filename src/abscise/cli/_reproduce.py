@@ -49,7 +49,10 @@ def run_reproduce(options: ReproduceOptions, console: Console) -> bool:
         ReproduceView(console) as shown,
     ):
         tally = run_tasks(paper, tasks, place, shown.show)
-    return _told(tally, paper, lines, console)
+    done = {run.task for run in read_finished(lines, paper.name)}
+    # What a helper failed at is seen by its missing line; another process may still be at work.
+    missing = sum(task not in done for task in tasks) if options.workers > 1 else 0
+    return _told(tally, missing, console, _report_command(paper, lines))
 
 
 def _choice(options: ReproduceOptions) -> Choice:
@@ -82,7 +85,7 @@ def _report(paper: Experiment, lines: Path, options: ReproduceOptions, console: 
     return True
 
 
-def _told(tally: Tally, paper: Experiment, lines: Path, console: Console) -> bool:
+def _told(tally: Tally, missing: int, console: Console, command: str) -> bool:
     """What came of it; True unless a run failed."""
     parts = [f"{tally.finished} runs finished", f"{tally.before} were there before"]
     if tally.elsewhere:
@@ -90,11 +93,14 @@ def _told(tally: Tally, paper: Experiment, lines: Path, console: Console) -> boo
     console.print(", ".join(parts))
     for task, problem in tally.failed:
         console.print(f"failed: {task.label}: {problem}", soft_wrap=True)
-    console.print(
-        f"the report: abscise reproduce {paper.name} --report --out {shlex.quote(str(lines))}",
-        soft_wrap=True,
-    )
-    return not tally.failed
+    if missing > len(tally.failed):
+        console.print(f"{missing} runs are missing: the same command tries them again")
+    console.print(f"the report: {command}", soft_wrap=True)
+    return not (tally.failed or missing)
+
+
+def _report_command(paper: Experiment, lines: Path) -> str:
+    return shlex.join(["abscise", "reproduce", paper.name, "--report", "--out", str(lines)])
 
 
 @contextmanager

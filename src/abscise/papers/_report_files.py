@@ -63,7 +63,10 @@ def write_report(
 def markdown(outcome: Outcome) -> str:
     """What came out, and the first tables, as Markdown."""
     parts = ["\n".join(f"* {sentence}" for sentence in outcome.sentences)]
-    parts += [_markdown_table(table) for table in outcome.tables]
+    said = ""
+    for table in outcome.tables:
+        parts.append(_markdown_table(table, "" if table.note == said else f" {table.note}"))
+        said = table.note
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -86,11 +89,11 @@ def html(outcome: Outcome) -> str:
     return sweep_page(outcome.title, lead, outcome.pictures, tables, details)
 
 
-def _markdown_table(table: Table) -> str:
+def _markdown_table(table: Table, note: str) -> str:
     marks = ["---" if index < table.words else "---:" for index in range(len(table.header))]
     rows = [table.header, tuple(marks), *table.rows]
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return f"**{table.title}.** {table.note}\n\n" + "\n".join(lines)
+    return f"**{table.title}.**{note}\n\n" + "\n".join(lines)
 
 
 def _view(table: Table) -> View:

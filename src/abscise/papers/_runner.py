@@ -1,7 +1,7 @@
 """The runner: does what is not yet done, one line per finished run; several processes share it."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -101,6 +101,9 @@ def run_tasks(experiment: Experiment, tasks: Sequence[Task], place: Place, watch
     """
     before = _done(experiment, place)
     pending = [task for task in tasks if task.key not in before]
+    for task in tasks:
+        if task.key in before:  # killed between its line and its folder
+            _sweep_up(place, task)
     shelf = Shelf(place.data_root)
     failed: list[tuple[Task, str]] = []
     finished = 0
@@ -131,18 +134,33 @@ def _claimed(experiment: Experiment, place: Place, task: Task) -> Iterator[bool]
 
     Where the work inside is interrupted, the unfinished run stays, to be gone on with.
     """
-    folder, claim = place.running / task.digest, place.running / f"{task.digest}.claim"
-    _make(place.running)
-    with locked(claim) as mine:
+    with ExitStack() as stack:
+        mine = _locked_claim(place, task, stack)
         # Whoever held the claim before us has written the line before giving it up; so the empty
         # file may go with the claim: who opened it before that finds the line.
         free = mine and task.key not in _done(experiment, place)
         yield free
         if mine:
-            clear(folder)
-            claim.unlink(missing_ok=True)
-    with suppress(OSError):  # others are at work in it
-        place.running.rmdir()
+            _sweep_up(place, task)
+
+
+def _locked_claim(place: Place, task: Task, stack: ExitStack) -> bool:
+    """Whether the lock was got. Another process may remove the empty folder just before."""
+    while True:
+        _make(place.running)
+        try:
+            return stack.enter_context(locked(place.running / f"{task.digest}.claim"))
+        except StoreError as problem:
+            if not isinstance(problem.__cause__, FileNotFoundError):
+                raise
+
+
+def _sweep_up(place: Place, task: Task) -> None:
+    """Remove what a task left of its work; the folder of all of it goes with the last."""
+    clear(place.running / task.digest)
+    with suppress(OSError):
+        (place.running / f"{task.digest}.claim").unlink(missing_ok=True)
+        place.running.rmdir()  # not while others are at work in it
 
 
 def _done(experiment: Experiment, place: Place) -> dict[str, Finished]:

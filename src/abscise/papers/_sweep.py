@@ -7,7 +7,7 @@ from abscise.papers._outcome import Outcome, Table
 from abscise.papers._points import Point, Range, Scene, least, points_of
 from abscise.report import ParetoCurve, ParetoPanel, ParetoRow, ParetoSpot
 
-ALLOWED, OR_POINTS = 1.5, 0.5
+ALLOWED, OR_POINTS = 1.25, 0.5
 """What the error on the validation part may be at most: so many times the dense network's, or so
 many points above it, which is more where a handful of examples is the difference."""
 
@@ -93,22 +93,24 @@ def _sentences(
         return []
     ranked = sorted(best, key=lambda name: best[name].nonzero)
     first = best[ranked[0]]
-    leads = f"{scene.title}: at an allowed error, {titles[first.method]} leaves the fewest weights"
-    said = [f"{leads} ({_compression(first)} fewer, {first.error:.2f} % test error)."]
+    said = [
+        f"{scene.title}: the fewest weights at an allowed error: {_told(first, titles)}.",
+    ]
     if main in best and first.method != main:
-        own, place = best[main], _ordinal(ranked.index(main) + 1)
-        said.append(
-            f"{scene.title}: {titles[main]} comes {place} of {len(ranked)} "
-            f"({_compression(own)} fewer, {own.error:.2f} %)."
-        )
+        place = _ordinal(ranked.index(main) + 1)
+        own = _told(best[main], titles)
+        said.append(f"{scene.title}: {place} of {len(ranked)} by that measure: {own}.")
     if all(run.macs is not None and run.dense_macs for point in points for run in point.runs):
         quick = {name: it for name, it in chosen(points, _macs).items() if name != DENSE}
-        second = min(quick.values(), key=lambda it: it.of(_macs))
-        said.append(
-            f"{scene.title}: {titles[second.method]} leaves the fewest MACs "
-            f"({_share(second)}, {second.error:.2f} % test error)."
-        )
+        least_work = min(quick.values(), key=lambda it: it.of(_macs))
+        told = _told(least_work, titles, f"{_share(least_work)} of the MACs")
+        said.append(f"{scene.title}: the least work at an allowed error: {told}.")
     return said
+
+
+def _told(point: Point, titles: Mapping[str, str], size: str = "") -> str:
+    size = size or f"{_compression(point)} fewer weights"
+    return f"{titles[point.method]} ({size}, {point.error:.2f} % test error)"
 
 
 def _chosen(scene: Scene, points: Sequence[Point], titles: Mapping[str, str]) -> Table:
