@@ -22,6 +22,7 @@ STAGE = Stage(
     figures=(Figure(2.0, 10.0, "made up", target=True), Figure(3.0, 5.0, "somebody")),
     rungs=(1.0, 2.0, 4.0),
     methods=("dense", "sensitivity", "decay"),
+    cycles=1,
 )
 PAPER = SensitivityExperiment((STAGE,))
 
@@ -69,7 +70,7 @@ def test_a_row_holds_the_mean_over_the_seeds_of_what_validation_allows(tmp_path:
     assert figures.rows[0] == ("made up", "2.00", "10x", "13.3x", "6.7x")
     assert figures.rows[1] == ("somebody", "3.00", "5x", "13.3x", "6.7x")
     assert [row[0] for row in shipped.rows] == ["dense", "sensitivity", "S = 0"]
-    # After epochs 5 and 10 there is nothing, as the made runs ended before.
+    # The only cycle ends with epoch 4.
     assert cycles.rows[0] == ("sensitivity", "2", "2.0x", "5.00 (5.00-5.00)")
 
 

@@ -110,12 +110,7 @@ def dense_recipe(task: Task, stage: Stage) -> Recipe:
 def sparse_recipe(task: Task, stage: Stage) -> Recipe:
     """How the network is trained on; methods differ in the augmentation only."""
     augment = methods()[task.method].augment
-    return _recipe(task, stage, task.epochs, cycles=cycles_of(task, stage), augment=augment)
-
-
-def cycles_of(task: Task, stage: Stage) -> int:
-    """As many cycles as fit: of as many epochs as the stage says, at least one cycle."""
-    return max(1, task.epochs // stage.cycle)
+    return _recipe(task, stage, task.epochs, cycles=stage.cycles, augment=augment)
 
 
 def setting_of(task: Task, stage: Stage, examples: int) -> Setting:
@@ -126,7 +121,7 @@ def setting_of(task: Task, stage: Stage, examples: int) -> Setting:
         factor=1.0 if task.strength is None else task.strength,
         sparsity=stage.sparsity,
         steps=task.epochs * (examples // stage.batch_size),
-        cycles=cycles_of(task, stage),
+        cycles=stage.cycles,
         seed=task.seed,
     )
 
@@ -149,7 +144,7 @@ def _sparse_run(task: Task, stage: Stage, start: Start, bench: Bench) -> Run:
     recipe = sparse_recipe(task, stage)
     data = bench.shelf.data(recipe)
     method = methods()[task.method]
-    watched = _Watched(stage, patience=2 * max(1, task.epochs // cycles_of(task, stage)))
+    watched = _Watched(stage, patience=2 * max(1, task.epochs // stage.cycles))
     made = method.make(setting_of(task, stage, len(data.train)))
     attachments: tuple[Attach, ...] = (start, *made, watched)
     trained = sealed(bench, recipe).train(recipe, attachments)

@@ -59,7 +59,7 @@ class Stage:
         once: Methods that take part with the first seed only.
         dense_epochs: Passes over the training part for the dense network.
         epochs: From there on.
-        cycle: Epochs of one cycle of learning rate and pressure.
+        cycles: Of learning rate and pressure: a longer run has longer ones.
         learning_rate: With which the dense network and each cycle begin.
         momentum: Of SGD.
         weight_decay: Of the dense network's SGD; there is none afterwards.
@@ -81,7 +81,7 @@ class Stage:
     once: tuple[str, ...] = ()
     dense_epochs: int = 8
     epochs: int = 10
-    cycle: int = 5
+    cycles: int = 2
     learning_rate: float = 0.03
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -158,7 +158,7 @@ STAGES = (
         seeds=(0,),
         dense_epochs=4,
         epochs=12,
-        cycle=6,
+        sparsity=(0.982, 0.9935),
     ),
     Stage(
         dataset="fashion_mnist",
@@ -172,7 +172,7 @@ STAGES = (
         seeds=(0,),
         dense_epochs=6,
         epochs=12,
-        cycle=6,
+        sparsity=(0.9, 0.96),
     ),
     # Nobody has run it here. The loop holds a data set as one tensor, so that the whole of this one
     # needs a machine of its own.
@@ -188,7 +188,6 @@ STAGES = (
         seeds=(0,),
         dense_epochs=60,
         epochs=20,
-        cycle=10,
         learning_rate=0.01,
         threshold=1e-3,
         sparsity=(0.85, 0.93),

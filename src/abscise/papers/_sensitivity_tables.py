@@ -160,8 +160,7 @@ def _cycles(
     scene: Scene, stage: Stage, trails: Sequence[Trail], titles: Mapping[str, str]
 ) -> Table:
     """Methods by cycles: each ends with a settled network."""
-    cycles = max(1, scene.epochs // stage.cycle)
-    ends = [round((number + 1) * scene.epochs / cycles) for number in range(cycles)]
+    ends = [(number + 1) * scene.epochs // stage.cycles for number in range(stage.cycles)]
     rows = []
     for name, title in titles.items():
         own = [it for it in trails if it.run.task.method == name and it.looks]
