@@ -283,7 +283,7 @@ def test_the_stage_of_image_net_runs_on_images_of_its_shape(tmp_path: Path) -> N
         dense_epochs=1,
         epochs=4,
         cycles=1,
-        threshold=0.15,
+        threshold=0.05,
         batch_size=1,
         asked=False,
         extra={
@@ -293,7 +293,8 @@ def test_the_stage_of_image_net_runs_on_images_of_its_shape(tmp_path: Path) -> N
     )
     paper = SensitivityExperiment((tiny,))
     key = (tiny.dataset, 0)
-    task = paper.tasks(Choice(methods=("sensitivity-estimate",)))[0]
+    # A fifth of the rule's strength: the rule's leaves nothing of so small a network.
+    task = paper.tasks(Choice(methods=("sensitivity-estimate",), strengths=(0.2,)))[0]
     run = paper.run(task, Bench(Shelf(None, {key: image_net()}), tmp_path / "running" / "one"))
     assert run.parameters is not None
     assert run.nonzero is not None
