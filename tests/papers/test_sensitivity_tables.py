@@ -142,7 +142,9 @@ def test_recorded_lines_and_docs_agree() -> None:
     page = (root / "docs" / "papers" / "sensitivity.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"<!-- sensitivity -->\n(.*?)<!-- end -->", page, re.DOTALL)
     assert block == markdown(paper.outcome(runs))
-    starts = {(run.task.dataset, run.task.network, run.task.seed): set() for run in runs}
+    starts: dict[tuple[str, str, int], set[object]] = {
+        (run.task.dataset, run.task.network, run.task.seed): set() for run in runs
+    }
     for run in runs:
         starts[run.task.dataset, run.task.network, run.task.seed].add(run.notes["start"])
     assert all(len(digests) == 1 for digests in starts.values())

@@ -7,18 +7,13 @@ from abscise.papers._finished import Finished
 from abscise.papers._outcome import Outcome, Table
 from abscise.papers._points import Scene, scene_of
 from abscise.papers._rungs import Step, Trail, highest_compression, steps_of, trail_of
-from abscise.papers._sensitivity_stages import CONTROLS, IDEAS, VARIANTS, Figure, Stage
-from abscise.report import ParetoCurve, ParetoPanel, ParetoRow, ParetoSpot
+from abscise.papers._sensitivity_pictures import CONTROL, MAIN, Steps, pictures_of
+from abscise.papers._sensitivity_stages import Figure, Stage
+from abscise.report import ParetoRow
 
-MAIN, CONTROL, DENSE = "sensitivity", "decay", "dense"
-HIGHEST = 3.0
-"""Times the dense network's test error: what is above is not drawn."""
-
-RECALLED = "others (recalled)"
+DENSE = "dense"
 COLUMNS = 7
 """Rungs in the table of frontiers: of those that a method reaches, evenly chosen."""
-
-Steps = Mapping[str, tuple[Step, ...]]
 
 
 def sensitivity_outcome(
@@ -57,7 +52,7 @@ def sensitivity_outcome(
             _shipped(scene, trails, titles),
         ]
         details.append(_everything(scene, steps, titles))
-        pictures += _pictures(scene, stage, steps, titles, dense)
+        pictures += pictures_of(scene, stage, steps, titles, dense)
     return Outcome(title, source, tuple(sentences), tuple(tables), tuple(details), tuple(pictures))
 
 
@@ -270,54 +265,3 @@ def _ranged(values: Sequence[float]) -> str:
 
 def _range(values: Sequence[float], form: str) -> str:
     return f"{min(values):{form}}-{max(values):{form}}"
-
-
-def _pictures(
-    scene: Scene,
-    stage: Stage,
-    steps: Steps,
-    titles: Mapping[str, str],
-    dense: Sequence[Trail],
-) -> list[ParetoRow]:
-    """One row for the paper's method with its controls, one for the ideas beside the best known."""
-    tests = [it.run.error_percent for it in dense]
-    reference = (mean(tests), (min(tests), max(tests))) if tests else None
-    highest = HIGHEST * mean(tests) if tests else 100.0
-    rows = {
-        "the paper's method and its controls": CONTROLS,
-        "variants and ideas": (MAIN, *VARIANTS, *IDEAS),
-    }
-    found = []
-    for name, methods in rows.items():
-        curves = [
-            ParetoCurve(titles[it], place, _spots(steps[it]), main=it == MAIN)
-            for place, it in enumerate(methods)
-            if it in steps and _spots(steps[it])
-        ]
-        if curves:
-            known = ParetoCurve(RECALLED, len(methods), _known(stage), main=False)
-            panel = ParetoPanel("weights", (*curves, known), reference, highest)
-            found.append(ParetoRow(f"{scene.title}: {name}", (panel,)))
-    return found
-
-
-def _spots(steps: Sequence[Step]) -> tuple[ParetoSpot, ...]:
-    """Each state once, of the steps that all runs reach; by rising error, so falling size."""
-    spots = {
-        step.shares: ParetoSpot(
-            mean(step.shares),
-            mean(step.tests),
-            (min(step.shares), max(step.shares)),
-            (min(step.tests), max(step.tests)),
-        )
-        for step in steps
-        if step.reached and step.complete
-    }
-    return tuple(spots.values())
-
-
-def _known(stage: Stage) -> tuple[ParetoSpot, ...]:
-    """The recalled figures, by rising compression."""
-    ordered = sorted(stage.figures, key=lambda it: it.compression)
-    shares = [(1 / it.compression, it.error) for it in ordered]
-    return tuple(ParetoSpot(x, y, (x, x), (y, y)) for x, y in shares)
