@@ -98,11 +98,15 @@ def test_the_sentences_tell_what_sensitivity_adds_and_whether_the_figure_is_reac
     said = " ".join(PAPER.outcome(finished(tmp_path, RUNS)).sentences)
     assert "sensitivity 13.3x at 1.80 % test error, its control with S = 0 6.7x" in said
     assert "2.00 times as much" in said
+    assert "seeds)" not in said
     assert "the figure to reach is 10x at 2 % test error (recalled); sensitivity reaches 13" in said
     worse = {key: [rung(2.0, 150, 1.9)] for key in RUNS}
     other = " ".join(PAPER.outcome(finished(tmp_path / "worse", worse)).sentences)
     assert "comes nearest, with 6.7x at 1.90 %" in other
     assert "1.00 times as much" in other
+    fewer = dict(RUNS) | {("decay", 0): [rung(2.0, 10, 1.9)]}
+    third = " ".join(PAPER.outcome(finished(tmp_path / "fewer", fewer)).sentences)
+    assert "S = 0 reaches 100.0x at 1.90 % test error (1 of 2 seeds)." in third
 
 
 def test_where_nothing_gets_to_the_error_the_report_says_so(tmp_path: Path) -> None:

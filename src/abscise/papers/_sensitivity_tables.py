@@ -101,7 +101,7 @@ def _added(scene: Scene, steps: Steps, titles: Mapping[str, str]) -> list[str]:
             f"{scene.title}, at most {own.allowed:g} % error on the validation part: "
             f"{titles[MAIN]} {_told(own)}, its control with S = 0 {_told(control)}, "
             f"{own.compression / control.compression:.2f} times as much; the sparsest of all is "
-            f"{titles[first]}, {_told(others[first])}."
+            f"{titles[first]}, {_told(others[first])}{_fewer(others[first], steps)}."
         )
     return said
 
@@ -118,7 +118,7 @@ def _reached(scene: Scene, figure: Figure, steps: Steps, titles: Mapping[str, st
         return f"{head}; no method gets below that error once weights are gone."
     best = max(there, key=lambda name: there[name].compression)
     verb = "reaches" if there[best].compression >= figure.compression else "comes nearest, with"
-    return f"{head}; {titles[best]} {verb} {_told(there[best])}."
+    return f"{head}; {titles[best]} {verb} {_told(there[best])}{_fewer(there[best], steps)}."
 
 
 def _complete(steps: Steps, allowed: float) -> dict[str, Step]:
@@ -129,6 +129,12 @@ def _complete(steps: Steps, allowed: float) -> dict[str, Step]:
 
 def _told(step: Step) -> str:
     return f"{step.compression:.1f}x at {mean(step.tests):.2f} % test error"
+
+
+def _fewer(step: Step, steps: Steps) -> str:
+    """A remark on a mean over fewer seeds than others have."""
+    most = max(len(own[0].trails) for own in steps.values())
+    return f" ({len(step.trails)} of {most} seeds)" if len(step.trails) < most else ""
 
 
 def _frontiers(scene: Scene, steps: Steps, titles: Mapping[str, str]) -> Table:
