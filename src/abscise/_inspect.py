@@ -10,7 +10,7 @@ from abscise._inputs import ExampleInputs, as_inputs
 from abscise._measure import slowdown_by_subnormals
 from abscise._subnormal import count_subnormal
 from abscise.compaction import Plan, make_proposal
-from abscise.compaction._edit import named_tensors, sliced
+from abscise.compaction._edit import cut, named_tensors
 from abscise.compaction._slices import WritingSlice, writing_slices
 from abscise.compaction._snap import batches_of, silent_units
 from abscise.graph import analyse, first_samples
@@ -125,7 +125,9 @@ def inspect(
         if item.layer not in seen:
             seen.add(item.layer)
             layer = _layer(model, item, removed, peaks.get(item.parameter), saves)
-            layers.append(replace(layer, stray_zeros=_stray(proposal.plan, _own(model, item))))
+            layers.append(
+                replace(layer, stray_zeros=_stray(proposal.plan, _own(proposal.model, item)))
+            )
     slow = any(layer.subnormal for layer in layers)
     return Inspection(
         layers=tuple(layers),
@@ -166,18 +168,8 @@ def _own(model: nn.Module, item: WritingSlice) -> dict[str, Tensor]:
 
 def _stray(plan: Plan, own: Mapping[str, Tensor]) -> int:
     """Zeros among the weights that are there when the plan has been applied."""
-    axes: dict[str, dict[int, tuple[int, ...]]] = {name: {} for name in own}
-    for edit in plan.edits:
-        if edit.name in own:
-            axes[edit.name][edit.axis] = edit.removed
-    for item in plan.selections:
-        if item.weight in own:
-            axes[item.weight][1] = plan.columns(item.weight)
-    grouped = {edit.name: edit for edit in plan.grouped}
     return sum(
-        int(sliced(tensor == 0, axes[name], grouped.get(name)).sum())
-        for name, tensor in own.items()
-        if tensor.ndim > 1
+        int(cut(plan, name, tensor == 0).sum()) for name, tensor in own.items() if tensor.ndim > 1
     )
 
 

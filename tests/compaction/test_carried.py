@@ -18,6 +18,9 @@ from abscise.compaction import Plan, restructure
 from abscise.compaction._carried import carried_optimizer
 from support.shrinking import CASES, OPTIMIZERS, apart, batch, example, kill_, train, twin
 
+# The coverage tracer would double their time; other tests run the same code.
+pytestmark = pytest.mark.no_cover
+
 KEYS = {
     "sgd": {"momentum_buffer"},
     "adam": {"exp_avg", "exp_avg_sq"},

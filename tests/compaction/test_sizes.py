@@ -13,6 +13,9 @@ from support.compacting import check, noise, removed, trained
 from support.equality import assert_equal
 from support.small import Calls, constant_, conv, flat, net, silent_, unread_
 
+# The coverage tracer would double their time; other tests run the same code.
+pytestmark = pytest.mark.no_cover
+
 IMAGES = noise(8, 3, 8, 8)
 ONE = noise(1, 3, 8, 8, seed=1)
 WIDER = noise(2, 3, 12, 8, seed=3)

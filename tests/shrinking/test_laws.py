@@ -15,6 +15,9 @@ from abscise.compaction import restructure
 from abscise.shrinking import _worker
 from support.shrinking import CASES, OPTIMIZERS, apart, batch, example, shrinking, train, twin
 
+# The coverage tracer would double their time; other tests run the same code.
+pytestmark = pytest.mark.no_cover
+
 OTHERS = [kind for kind in OPTIMIZERS if kind not in {"sgd", "adam", "adamw", "rmsprop"}]
 
 

@@ -14,6 +14,9 @@ from abscise import attach
 from abscise.sparsify import Mean, Outputs, Sensitivity, SensitivityWorker
 from support.sensitivities import CASES, CLASSES, EXAMPLES, Case, derivatives
 
+# The coverage tracer would double their time; other tests run the same code.
+pytestmark = pytest.mark.no_cover
+
 PLAIN = CASES["linear"]
 
 

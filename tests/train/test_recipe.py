@@ -96,7 +96,7 @@ BAD: dict[str, tuple[dict[str, object], str]] = {
     "unknown data": ({"data": "imagenet"}, r"data must be one of digits, .*, got 'imagenet'"),
     "unknown model": (
         {"model": "vgg"},
-        "model must be one of basicnet, conv, lenet300, lenet5, mlp",
+        "model must be one of basicnet, conv, deepmnist, lenet300, lenet5, mlp",
     ),
     "unknown optimizer": (
         {"optimizer": "lion"},

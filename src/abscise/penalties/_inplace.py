@@ -147,9 +147,10 @@ class Radial(InPlace):
             wide = widened(norms)
             if steps.shape:
                 steps = steps.to(wide.dtype)
-            elif float(steps) == 0:
+                return torch.where(steps == 0, 1.0, self._factors(wide, size, steps))
+            if float(steps) == 0:
                 return torch.ones_like(wide)
-            return torch.where(steps == 0, 1.0, self._factors(wide, size, steps))
+            return self._factors(wide, size, steps)
 
     @override
     def _value(self, x: Tensor) -> Tensor:

@@ -77,18 +77,25 @@ class Slice:
             return found
         return torch.linalg.vector_norm(found.view(-1, self.per_group), dim=1)
 
-    def scale_(self, factors: Tensor) -> None:
-        """Multiply every group with its factor, in place; zeros are 0.0, not -0.0."""
+    def scale_(self, factors: Tensor, dead: Tensor | None) -> None:
+        """Multiply every group with its factor, in place; zeros are 0.0, not -0.0.
+
+        Args:
+            factors: `(groups,)`.
+            dead: Where they are 0, on a CPU; None elsewhere, where nothing waits for the device.
+        """
         weights = self.parameter.detach().view(self.shape)
         along = self.along(factors, 1.0)
-        if not weights.is_cpu:  # one pass, and nothing waits for the device
+        if dead is None:
             _ = torch.addcmul(along.new_zeros(()), weights, along, out=weights)
             return
         _ = weights.mul_(along)
-        dead = (along == 0).flatten().nonzero().flatten()
-        if len(dead):  # 0 times a negative weight is -0.0; NaN stays NaN
-            zeros = weights.index_select(self.axis, dead)
-            _ = weights.index_copy_(self.axis, dead, zeros.add_(0.0))
+        if not len(dead):
+            return
+        if self.rows is not None or self.per_group > 1:
+            dead = (along == 0).flatten().nonzero().flatten()
+        # 0 times a negative weight is -0.0; no group with NaN has the factor 0
+        _ = weights.index_fill_(self.axis, dead, 0.0)
 
     def along(self, values: Tensor, outside: float) -> Tensor:
         """One value per group, spread along the axis so that it broadcasts over `shape`."""
@@ -126,13 +133,22 @@ class Bunch:
 
     def norms(self) -> Tensor:
         """`(groups,)`: the norm of every group. Squares below the smallest float are 0."""
-        each = [piece.norms() for piece in self.slices]
-        return each[0] if len(each) == 1 else torch.linalg.vector_norm(torch.stack(each), dim=0)
+        first, *others = (piece.norms() for piece in self.slices)
+        if not others:
+            return first
+        # Many times faster than torch's norm along the first of two dimensions.
+        half = first.dtype in (torch.float16, torch.bfloat16)
+        squares = (first.float() if half else first).square()
+        for one in others:
+            wide = one.to(squares.dtype)
+            _ = squares.addcmul_(wide, wide)
+        return squares.sqrt_().to(first.dtype)
 
     def scale_(self, factors: Tensor) -> None:
         """Multiply every group with its factor, where it is."""
+        dead = (factors == 0).nonzero().flatten() if factors.is_cpu else None
         for piece in self.slices:
-            piece.scale_(factors)
+            piece.scale_(factors, dead)
 
     def spans(self) -> Iterator[tuple[int, int]]:
         """First and last group of matrices of at most `BLOCK` elements, `CACHED` on a CPU."""
