@@ -92,6 +92,19 @@ def test_a_step_that_one_run_does_not_reach_is_no_match(tmp_path: Path) -> None:
     assert highest_compression(tuple(steps.values()), 1.0) is None
 
 
+def test_a_longer_run_is_told_beside_the_dense_network_that_it_began_with(tmp_path: Path) -> None:
+    runs = finished(tmp_path, RUNS)
+    longer = [
+        run if run.task.method == "dense" else replace(run, task=replace(run.task, epochs=8))
+        for run in runs
+    ]
+    outcome = PAPER.outcome(longer)
+    assert [row[0] for row in outcome.tables[-1].rows] == ["dense", "sensitivity", "S = 0"]
+    others = [replace(run, notes={**run.notes, "start": "b"}) for run in longer[1:]]
+    outcome = PAPER.outcome([longer[0], *others])
+    assert [row[0] for row in outcome.tables[-1].rows] == ["sensitivity", "S = 0"]
+
+
 def test_the_sentences_tell_what_sensitivity_adds_and_whether_the_figure_is_reached(
     tmp_path: Path,
 ) -> None:

@@ -49,7 +49,7 @@ def pictures_of(
             for it in methods
             if it in steps and _spots(steps[it])
         ]
-        if curves:
+        if curves and (methods is CONTROLS or set(steps) - set(CONTROLS)):
             panel = ParetoPanel("weights", (*curves, known), reference, highest)
             found.append(ParetoRow(f"{scene.title}: {name}", (panel,)))
     return found

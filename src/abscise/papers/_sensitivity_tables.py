@@ -40,8 +40,12 @@ def sensitivity_outcome(
         stage = next(
             it for it in stages if it.dataset == scene.dataset and it.network == scene.network
         )
-        trails = [trail_of(run) for run in sorted(runs, key=lambda it: it.task.key)]
-        dense = [it for it in trails if it.run.task.method == DENSE]
+        trails = [
+            trail_of(run)
+            for run in sorted(runs, key=lambda it: it.task.key)
+            if run.task.method != DENSE
+        ]
+        dense = _dense(finished, runs)
         steps = _steps(stage, titles, trails)
         sentences += [*_dense_sentence(scene, dense), *_added(scene, steps, titles)]
         sentences += [_reached(scene, figure, steps, titles) for figure in stage.targets]
@@ -49,7 +53,7 @@ def sensitivity_outcome(
             _cycles(scene, stage, trails, titles),
             _frontiers(scene, steps, titles),
             _figures(scene, stage, steps, titles),
-            _shipped(scene, trails, titles),
+            _shipped(scene, [*dense, *trails], titles),
         ]
         details.append(_everything(scene, steps, titles))
         pictures += pictures_of(scene, stage, steps, titles, dense)
@@ -63,6 +67,17 @@ def _scenes(finished: Iterable[Finished]) -> dict[Scene, list[Finished]]:
         if run.task.strength is None:
             found.setdefault(scene_of(run), []).append(run)
     return dict(sorted(found.items()))
+
+
+def _dense(finished: Iterable[Finished], runs: Sequence[Finished]) -> list[Trail]:
+    """Of each seed in `runs` the dense network that they began with, whatever came afterwards."""
+    starts = {run.notes.get("start") for run in runs}
+    found = {
+        run.task.seed: trail_of(run)
+        for run in sorted(finished, key=lambda it: it.task.key)
+        if run.task.method == DENSE and run.notes.get("start") in starts
+    }
+    return [found[seed] for seed in sorted(found)]
 
 
 def _steps(stage: Stage, titles: Mapping[str, str], trails: Sequence[Trail]) -> Steps:
