@@ -56,6 +56,23 @@ def test_a_crop_is_one_window_of_the_padded_image_the_same_for_all_channels() ->
     assert len(set(windows)) > 80
 
 
+def test_a_shift_is_a_window_of_the_image_padded_with_its_border_and_mirrors_nothing() -> None:
+    batch = images()
+    found = augmented(batch, Augment.SHIFT, seeded())
+    padded = pad(batch, (2, 2, 2, 2), mode="replicate")
+    seen = set()
+    for image, wide in zip(found, padded, strict=True):
+        fits = [
+            (row, column)
+            for row in range(5)
+            for column in range(5)
+            if torch.equal(image, wide[:, row : row + 6, column : column + 6])
+        ]
+        assert len(fits) == 1
+        seen.update(fits)
+    assert len(seen) == 25
+
+
 def test_the_changes_depend_on_the_generator_alone() -> None:
     batch = images()
     _ = torch.manual_seed(1)

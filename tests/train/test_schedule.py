@@ -1,6 +1,7 @@
 """The learning rate of every step: drops, warm-up, cosine."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -46,3 +47,22 @@ def test_a_cosine_begins_at_the_full_rate_and_falls_towards_zero() -> None:
 def test_a_cosine_has_no_drops() -> None:
     with pytest.raises(RecipeError, match="drops must be empty for the schedule cosine"):
         _ = replace(RECIPE, schedule=Schedule.COSINE, drops=(0.5,))
+
+
+def test_a_cosine_in_cycles_is_the_short_cosine_again_and_again() -> None:
+    once = replace(RECIPE, schedule=Schedule.COSINE)
+    found = rates(replace(once, cycles=3), 12)
+    assert found == pytest.approx(rates(once, 4) * 3)
+    assert found != pytest.approx(rates(once, 12))
+
+
+def test_cycles_that_do_not_divide_the_steps_begin_at_the_full_rate_once_each() -> None:
+    found = rates(replace(RECIPE, schedule=Schedule.COSINE, cycles=3), 10)
+    rises = [later > earlier for earlier, later in pairwise(found)]
+    assert sum(rises) == 2
+    assert found[0] == 0.8
+
+
+def test_drops_have_no_cycles() -> None:
+    with pytest.raises(RecipeError, match="cycles must be 1 for the schedule drops"):
+        _ = replace(RECIPE, cycles=2)

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from abscise._errors import StoreError
@@ -36,6 +36,7 @@ class Finished:
         wall_s: Seconds of training.
         device: In words.
         commit: Of the code.
+        notes: Whatever else the experiment noted, as the line has it.
     """
 
     task: Task
@@ -52,6 +53,7 @@ class Finished:
     wall_s: float | None
     device: str
     commit: str | None
+    notes: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def compression(self) -> float:
@@ -132,6 +134,7 @@ def finished_from_json(value: object, where: str) -> Finished:
         wall_s=line.optional("wall_s", line.number),
         device=line.text("device"),
         commit=line.optional("commit", line.text),
+        notes=values,
     )
 
 

@@ -43,7 +43,10 @@ class Precision(StrEnum):
 
 
 class Schedule(StrEnum):
-    """How the learning rate falls after the warm-up: by `drops`, or along half a cosine to 0."""
+    """How the learning rate falls after the warm-up: by `drops`, or along half a cosine to 0.
+
+    With several `cycles` the cosine starts again and again from the full rate.
+    """
 
     COSINE = "cosine"
     DROPS = "drops"
@@ -55,3 +58,4 @@ class Augment(StrEnum):
     NONE = "none"
     FLIP = "flip"
     CROP_FLIP = "crop-flip"
+    SHIFT = "shift"

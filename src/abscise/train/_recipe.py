@@ -32,7 +32,8 @@ class Recipe:
         validation: Training examples held out, to choose by. 0: as many as the known set says, a
             tenth of the others.
         limit: Use only so many training examples, each class in proportion. 0: all.
-        augment: What happens to training images: none, flip, or crop-flip (padded by 4).
+        augment: What happens to training images: none, flip, crop-flip (padded by 4), or shift (by
+            up to 2 pixels).
         model: A network that comes with the package, or package.module:callable.
         model_args: Keyword arguments of the network, such as {"width": 0.25} for vgg16.
         widths: Filters of each convolution; only for the model conv.
@@ -49,6 +50,7 @@ class Recipe:
         batch_size: Examples per step; what is left of an epoch is not used.
         accumulate: Parts that a batch is computed in, one after the other, to save memory.
         schedule: How the learning rate falls: drops, or cosine.
+        cycles: How often the cosine is run through, each time from the full rate.
         drops: Shares of the training, rising, in (0, 1): there the learning rate drops.
         drop_factor: The learning rate is multiplied by it at every drop.
         warmup: Steps during which the learning rate rises from 0.
@@ -88,6 +90,7 @@ class Recipe:
     batch_size: int
     accumulate: int = 1
     schedule: Schedule = Schedule.DROPS
+    cycles: int = 1
     drops: tuple[float, ...] = ()
     drop_factor: float = 0.1
     warmup: int = 0
@@ -120,7 +123,7 @@ class Recipe:
             raise RecipeError(message)
 
     def _check_numbers(self) -> None:
-        for key in ("epochs", "batch_size", "report_every", "accumulate"):
+        for key in ("epochs", "batch_size", "report_every", "accumulate", "cycles"):
             self._require(key, "at least 1", holds=getattr(self, key) >= 1)
         for key in ("validation", "limit", "classes", "warmup"):
             self._require(key, "at least 0", holds=getattr(self, key) >= 0)
@@ -138,6 +141,8 @@ class Recipe:
         self._require("drop_factor", "in (0, 1]", holds=0 < self.drop_factor <= 1)
         falls = self.schedule is Schedule.DROPS or not self.drops
         self._require("drops", "empty for the schedule cosine", holds=falls)
+        restarts = self.schedule is Schedule.COSINE or self.cycles == 1
+        self._require("cycles", "1 for the schedule drops", holds=restarts)
         even = self.batch_size % self.accumulate == 0
         self._require("accumulate", f"a divisor of batch_size {self.batch_size}", holds=even)
 

@@ -1,0 +1,288 @@
+"""The experiment on sensitivity-driven regularization: from one dense network, many ways down."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar
+
+from torch import nn
+from torch.optim import Optimizer
+from typing_extensions import override
+
+from abscise._errors import RecipeError
+from abscise.papers._bench import Bench
+from abscise.papers._choice import Choice, chosen_names
+from abscise.papers._experiment import Experiment
+from abscise.papers._finished import Finished, notes_of
+from abscise.papers._frontier import Frontier
+from abscise.papers._outcome import Outcome
+from abscise.papers._sensitivity_methods import Setting, methods
+from abscise.papers._sensitivity_stages import STAGES, Stage
+from abscise.papers._sensitivity_tables import sensitivity_outcome
+from abscise.papers._shipping import Shipped, errors_on, ship_state, with_state
+from abscise.papers._starts import Start, sealed, start_of
+from abscise.papers._task import Task
+from abscise.train import Attach, Augment, Recipe, Run, Trained, recipe_from, run_of
+
+DENSE = "dense"
+QUICK = 8
+"""Epochs of a quick run: of 1,000 examples, so that there are steps enough for a decay."""
+
+
+class SensitivityExperiment(Experiment):
+    """Error against compression, for the paper's method, its controls, and ideas of ours."""
+
+    __slots__ = ("_stages",)
+
+    name: ClassVar[str] = "sensitivity"
+    title: ClassVar[str] = "Sensitivity-driven regularization, and what it is compared with"
+    source: ClassVar[str] = (
+        "E. Tartaglione, S. Lepsoy, A. Fiandrotti, G. Francini 2018, Learning Sparse Neural "
+        "Networks via Sensitivity-Driven Regularization, arXiv 1810.11764"
+    )
+
+    def __init__(self, stages: Sequence[Stage] = STAGES) -> None:
+        self._stages = tuple(stages)
+
+    @override
+    def tasks(self, choice: Choice) -> tuple[Task, ...]:
+        """Stage by stage and seed by seed, so that what is cut short has every method."""
+        sets = chosen_names(
+            choice.datasets, dict.fromkeys(it.dataset for it in self._stages), "data set"
+        )
+        nets = chosen_names(
+            choice.networks, dict.fromkeys(it.network for it in self._stages), "network"
+        )
+        wanted = chosen_names(choice.methods, (DENSE, *methods()), "method")
+        named = {*choice.datasets, *choice.networks}
+        stages = [
+            it
+            for it in self._stages
+            if it.dataset in sets
+            and it.network in nets
+            and (not it.asked or named & {it.dataset, it.network})
+        ]
+        if choice.quick and not (choice.datasets or choice.networks):
+            stages = stages[:1]
+        tasks = tuple(
+            task
+            for stage in stages
+            for seed, names in _rounds(stage, choice)
+            for method in (wanted if choice.methods else names)
+            for task in _tasks(stage, method, seed, choice)
+        )
+        if not tasks:
+            message = "none of the data sets chosen has a network or method chosen: leave one out"
+            raise RecipeError(message)
+        return tasks[: choice.limit] if choice.limit else tasks
+
+    @override
+    def run(self, task: Task, bench: Bench) -> Run:
+        stage = self._stage_of(task)
+        start = start_of(dense_recipe(task, stage), bench)
+        if task.method == DENSE:
+            return _dense_run(task, start, bench)
+        return _sparse_run(task, stage, start, bench)
+
+    @override
+    def outcome(self, finished: Sequence[Finished]) -> Outcome:
+        titles = {DENSE: DENSE} | {name: method.title for name, method in methods().items()}
+        return sensitivity_outcome(self.title, self.source, titles, self._stages, finished)
+
+    def _stage_of(self, task: Task) -> Stage:
+        """The stage that a task belongs to.
+
+        Raises:
+            RecipeError: There is none.
+        """
+        for stage in self._stages:
+            if (stage.dataset, stage.network) == (task.dataset, task.network):
+                return stage
+        message = f"{task.experiment}: no stage for {task.dataset} with {task.network}"
+        raise RecipeError(message)
+
+
+def dense_recipe(task: Task, stage: Stage) -> Recipe:
+    """How the dense network is trained; nothing in it depends on the method."""
+    epochs = min(stage.dense_epochs, task.epochs) if task.limit else stage.dense_epochs
+    return _recipe(task, stage, epochs, cycles=1, decay=stage.weight_decay)
+
+
+def sparse_recipe(task: Task, stage: Stage) -> Recipe:
+    """How the network is trained on; methods differ in the augmentation only."""
+    augment = methods()[task.method].augment
+    return _recipe(task, stage, task.epochs, cycles=stage.cycles, augment=augment)
+
+
+def setting_of(task: Task, stage: Stage, examples: int) -> Setting:
+    """Where a method is put to work: the same for all methods."""
+    return Setting(
+        threshold=stage.threshold,
+        growth=stage.growth,
+        factor=1.0 if task.strength is None else task.strength,
+        sparsity=stage.sparsity,
+        steps=task.epochs * (examples // stage.batch_size),
+        cycles=stage.cycles,
+        seed=task.seed,
+    )
+
+
+@dataclass(slots=True)
+class _Watched:
+    """The frontier of a run, once `fit` has made it."""
+
+    stage: Stage
+    patience: int
+    frontier: Frontier | None = None
+
+    def __call__(self, model: nn.Module, _optimizer: Optimizer) -> Frontier:
+        self.frontier = Frontier(model, self.stage.rungs, self.patience)
+        return self.frontier
+
+
+def _sparse_run(task: Task, stage: Stage, start: Start, bench: Bench) -> Run:
+    """Train on, keep the frontier; then read the test set, once, for what is kept."""
+    recipe = sparse_recipe(task, stage)
+    data = bench.shelf.data(recipe)
+    method = methods()[task.method]
+    watched = _Watched(stage, patience=2 * max(1, task.epochs // stage.cycles))
+    made = method.make(setting_of(task, stage, len(data.train)))
+    attachments: tuple[Attach, ...] = (start, *made, watched)
+    trained = sealed(bench, recipe).train(recipe, attachments)
+    assert watched.frontier is not None
+    frontier = watched.frontier
+    main = [look for target in stage.targets if (look := frontier.best_at(target.error))]
+    chosen = {look.epoch: look for look in (main or [frontier.least])}
+    # A copy of each kept state; those that are chosen also without their dead units.
+    kept = {epoch: with_state(trained.model, state) for epoch, state in frontier.states.items()}
+    shipped = {epoch: ship_state(kept[epoch], data, task.label) for epoch in chosen}
+    models = [*kept.values(), *(it.model for it in shipped.values())]
+    tested = errors_on(models, data.test)
+    errors = dict(zip(kept, tested[: len(kept)], strict=True))
+    smaller = dict(zip(shipped, tested[len(kept) :], strict=True))
+    look = next(reversed(chosen.values()))
+    notes = {
+        "about": method.about,
+        "start": start.digest,
+        "epochs_done": len(frontier.looks),
+        "looks": [list(asdict(one).values()) for one in frontier.looks],
+        "rungs": _rungs(frontier, errors),
+        "shipped": [
+            {**shipped[epoch].figures(), "epoch": epoch, "test": smaller[epoch]}
+            for epoch in shipped
+        ],
+    }
+    found = shipped[look.epoch]
+    return _line(task, trained, found, look.error, smaller[look.epoch], notes)
+
+
+def _rungs(frontier: Frontier, errors: Mapping[int, float]) -> list[dict[str, object]]:
+    """Each rung that was reached, what was kept for it, and its error on the test set."""
+    return [
+        {
+            "rung": rung,
+            "epoch": look.epoch,
+            "validation": look.error,
+            "nonzero": look.nonzero,
+            "test": errors[look.epoch],
+        }
+        for rung, look in zip(frontier.rungs, frontier.best, strict=True)
+        if look is not None
+    ]
+
+
+def _dense_run(task: Task, start: Start, bench: Bench) -> Run:
+    trained = start.trained
+    data = bench.shelf.data(trained.recipe)
+    found = ship_state(with_state(trained.model, start.tensors), data, task.label)
+    validation, test = (errors_on([found.model], part)[0] for part in (data.validation, data.test))
+    notes = {"about": "what all methods start from", "start": start.digest}
+    return _line(task, trained, found, validation, test, notes)
+
+
+def _line(
+    task: Task,
+    trained: Trained,
+    found: Shipped,
+    validation: float,
+    test: float,
+    notes: Mapping[str, Any],
+) -> Run:
+    needed = notes_of(
+        task,
+        validation_percent=validation,
+        dense_macs=found.dense_macs,
+        certified=found.certificate.passed,
+    )
+    return replace(
+        run_of(trained, task.experiment),
+        method=task.method,
+        network=task.network,
+        error_percent=test,
+        nonzero=found.nonzero,
+        units=found.units,
+        units_removed=found.units_removed,
+        macs=found.macs,
+        bytes_on_disk=found.bytes_on_disk,
+        notes={
+            **needed,
+            **notes,
+            "parameters_left": found.parameters,
+            "certificate": found.certificate.to_json(),
+        },
+    )
+
+
+def _rounds(stage: Stage, choice: Choice) -> list[tuple[int, tuple[str, ...]]]:
+    """Seeds, and the methods that take part with each; what takes part once comes last."""
+    seeds = choice.seeds or (stage.seeds[:1] if choice.quick else stage.seeds)
+    rounds = [(seed, stage.methods) for seed in seeds]
+    return rounds if choice.methods or not stage.once else [*rounds, (seeds[0], stage.once)]
+
+
+def _tasks(stage: Stage, method: str, seed: int, choice: Choice) -> tuple[Task, ...]:
+    free: tuple[float | None, ...] = (None,)
+    strengths = free if method == DENSE else choice.strengths or free
+    return tuple(
+        Task(
+            experiment=SensitivityExperiment.name,
+            method=method,
+            dataset=stage.dataset,
+            network=stage.network,
+            strength=strength,
+            seed=seed,
+            epochs=choice.epochs or (QUICK if choice.quick else stage.epochs),
+            limit=1000 if choice.quick else 0,
+        )
+        for strength in strengths
+    )
+
+
+def _recipe(
+    task: Task,
+    stage: Stage,
+    epochs: int,
+    *,
+    cycles: int,
+    decay: float = 0.0,
+    augment: Augment = Augment.NONE,
+) -> Recipe:
+    return recipe_from(
+        {
+            "name": task.experiment,
+            "data": task.dataset,
+            "limit": task.limit,
+            "model": task.network,
+            **stage.extra,
+            "optimizer": "sgd",
+            "learning_rate": stage.learning_rate,
+            "momentum": stage.momentum,
+            "weight_decay": decay,
+            "schedule": "cosine",
+            "cycles": cycles,
+            "epochs": epochs,
+            "batch_size": stage.batch_size,
+            "report_every": 500,
+            "augment": augment.value,
+            "seed": task.seed,
+        }
+    )

@@ -1,0 +1,228 @@
+"""The methods of the sensitivity experiment: what each attaches to the same loop and start."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+import abscise
+from abscise.papers._distillation import Distillation
+from abscise.papers._pressure import Pressure, pressure_on
+from abscise.papers._random_weights import RandomWeights
+from abscise.sparsify import (
+    DecoupledDecay,
+    Lobster,
+    Magnitude,
+    Mean,
+    Outputs,
+    Scope,
+    Sensitivity,
+    SeReNe,
+    Sparsifier,
+    Thresholding,
+)
+from abscise.train import Attach, Attachment, Augment
+
+REFRESH, KEPT = 10, 0.9
+"""Steps between two measurements of a sensitivity, and the share of the old ones that is kept."""
+
+PRUNINGS = 50
+"""Prunings of a course of magnitudes or lots, in each cycle."""
+
+Decay = Callable[[Pressure], Sparsifier[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """Where a method is put to work.
+
+    Args:
+        threshold: Weights of a smaller magnitude become 0 after each epoch.
+        growth: See `pressure_on`.
+        factor: Times the pressure of the automatic rule.
+        sparsity: Shares of the weights that are 0 after the first cycle and after the last one,
+            by magnitudes or lots.
+        steps: Of the whole run.
+        cycles: Of learning rate and pressure.
+        seed: Of the run.
+    """
+
+    threshold: float
+    growth: float
+    factor: float
+    sparsity: tuple[float, float]
+    steps: int
+    cycles: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One way from the dense network to a sparse one.
+
+    Args:
+        title: For tables and figures.
+        about: In words, for a recorded run.
+        make: What is attached, in this order.
+        augment: Of the training images.
+    """
+
+    title: str
+    about: str
+    make: Callable[[Setting], tuple[Attach, ...]]
+    augment: Augment = Augment.NONE
+
+
+def methods() -> Mapping[str, Method]:
+    """Name -> method, in the order of tables; the paper's first, the controls, then ours."""
+    return MappingProxyType(
+        {
+            "sensitivity": Method(
+                "sensitivity",
+                "all outputs, mean of |.| over examples, rescaled per layer, threshold",
+                _shrinking(lambda it: Sensitivity(it, rescale=True, **_OFTEN)),
+            ),
+            "sensitivity-raw": Method(
+                "sensitivity, raw",
+                "all outputs, mean of |.| over examples, not rescaled, threshold",
+                _shrinking(lambda it: Sensitivity(it, **_OFTEN)),
+            ),
+            "sensitivity-batch": Method(
+                "sensitivity, |mean|",
+                "all outputs, |.| of the mean over the batch, rescaled per layer, threshold",
+                _shrinking(lambda it: Sensitivity(it, rescale=True, mean=Mean.BATCH, **_OFTEN)),
+            ),
+            "sensitivity-specific": Method(
+                "sensitivity, specific",
+                "the target's output, mean of |.| over examples, rescaled per layer, threshold",
+                _shrinking(
+                    lambda it: Sensitivity(it, rescale=True, outputs=Outputs.TARGET, **_OFTEN)
+                ),
+            ),
+            "sensitivity-estimate": Method(
+                "sensitivity, one pass",
+                "one output of each example drawn at random, rescaled per layer, threshold",
+                _shrinking(lambda it: Sensitivity(it, rescale=True, estimate=True, **_OFTEN)),
+            ),
+            "serene": Method(
+                "SeReNe",
+                "sensitivity of units, rescaled per layer, threshold",
+                _shrinking(lambda it: SeReNe(it, rescale=True, **_OFTEN)),
+            ),
+            "decay": Method(
+                "S = 0",
+                "decoupled decay of the same strength, the same threshold",
+                _shrinking(DecoupledDecay),
+            ),
+            "lobster": Method("LOBSTER", "spared by |dL/dw|, threshold", _shrinking(Lobster)),
+            "magnitude": Method("magnitude", "smallest of all layers, cubic course", _magnitude),
+            "random": Method("random weights", "by lot, cubic course", _random),
+            "sensitivity-distilled": Method(
+                "sensitivity, distilled",
+                "as sensitivity; half the loss is the distance to the dense network",
+                _distilled(_shrinking(lambda it: Sensitivity(it, rescale=True, **_OFTEN))),
+            ),
+            "sensitivity-shifted": Method(
+                "sensitivity, shifted",
+                "as sensitivity, images shifted by up to 2 pixels",
+                _shrinking(lambda it: Sensitivity(it, rescale=True, **_OFTEN)),
+                Augment.SHIFT,
+            ),
+            "magnitude-distilled": Method(
+                "magnitude, distilled",
+                "as magnitude; half the loss is the distance to the dense network",
+                _distilled(_magnitude),
+            ),
+            "magnitude-shifted": Method(
+                "magnitude, shifted",
+                "as magnitude, images shifted by up to 2 pixels",
+                _magnitude,
+                Augment.SHIFT,
+            ),
+            "ours": Method(
+                "ours",
+                "sensitivity shrinks what the smallest of all layers are chosen from, on a cubic "
+                "course; half the loss is the distance to the dense network; images shifted",
+                _distilled(_both),
+                Augment.SHIFT,
+            ),
+        }
+    )
+
+
+_OFTEN: Mapping[str, Any] = MappingProxyType({"every": REFRESH, "average": KEPT})
+
+
+def _shrinking(decay: Decay) -> Callable[[Setting], tuple[Attach, ...]]:
+    """A decay, under the pressure of the automatic rule, and the threshold."""
+
+    def make(setting: Setting) -> tuple[Attach, ...]:
+        def shrink(model: nn.Module, optimizer: Optimizer) -> Attachment:
+            steps, cycles = setting.steps, setting.cycles
+            pressure = pressure_on(model, setting.threshold, steps, cycles, setting.growth)
+            return abscise.attach(decay(pressure.times(setting.factor)), optimizer, model)
+
+        # Which state is kept, and when the run ends, is the frontier's business.
+        never = setting.steps + 1
+        return shrink, _attaching(Thresholding(100.0, setting.threshold, patience=never))
+
+    return make
+
+
+def _magnitude(setting: Setting) -> tuple[Attach, ...]:
+    """A cubic course in the first half of each cycle; in the second half the weights only heal."""
+    return tuple(
+        _attaching(Magnitude(share, steps=half, after=after, every=every, scope=Scope.GLOBAL))
+        for share, half, after, every in _courses(setting)
+    )
+
+
+def _random(setting: Setting) -> tuple[Attach, ...]:
+    """The same courses; what is drawn in one cycle stays drawn in the next."""
+    return tuple(
+        _attaching(RandomWeights(share, half, every, setting.seed, after))
+        for share, half, after, every in _courses(setting)
+    )
+
+
+def _both(setting: Setting) -> tuple[Attach, ...]:
+    """The sensitivity shrinks, and the courses of the magnitudes say how many fall."""
+    shrink, _ = _shrinking(lambda it: Sensitivity(it, rescale=True, **_OFTEN))(setting)
+    return shrink, *_magnitude(setting)
+
+
+def _courses(setting: Setting) -> tuple[tuple[float, int, int, int], ...]:
+    """Of each cycle: share, steps of the course, steps before it, steps between two prunings."""
+    first, last = (1 - share for share in setting.sparsity)
+    cycles, length = setting.cycles, setting.steps // setting.cycles
+    half = max(1, length // 2)
+    kept = (
+        [last]
+        if cycles == 1
+        else [first * (last / first) ** (k / (cycles - 1)) for k in range(cycles)]
+    )
+    return tuple(
+        (1 - share, half, cycle * length, max(1, half // PRUNINGS))
+        for cycle, share in enumerate(kept)
+    )
+
+
+def _distilled(
+    make: Callable[[Setting], tuple[Attach, ...]],
+) -> Callable[[Setting], tuple[Attach, ...]]:
+    """The same, with the dense network as teacher."""
+
+    def teach(model: nn.Module, _optimizer: Optimizer) -> Attachment:
+        return Distillation(model)
+
+    return lambda setting: (teach, *make(setting))
+
+
+def _attaching(sparsifier: Sparsifier[Any]) -> Attach:
+    def attach(model: nn.Module, optimizer: Optimizer) -> Attachment:
+        return abscise.attach(sparsifier, optimizer, model)
+
+    return attach

@@ -1,0 +1,77 @@
+"""The pictures of the sensitivity experiment: test error against the weights that are left."""
+
+from collections.abc import Mapping, Sequence
+from statistics import mean
+
+from abscise.papers._points import Scene
+from abscise.papers._rungs import Step, Trail
+from abscise.papers._sensitivity_stages import CONTROLS, Stage
+from abscise.report import ParetoCurve, ParetoPanel, ParetoRow, ParetoSpot
+
+MAIN, CONTROL = "sensitivity", "decay"
+HIGHEST = 3.0
+"""Times the dense network's test error: what is above is not drawn."""
+
+RECALLED = "others (recalled)"
+DRAWN = (*CONTROLS, "ours", "magnitude-distilled")
+"""Methods with a colour; the tables have all."""
+
+IDEAS_DRAWN = (MAIN, CONTROL, "magnitude", "ours", "magnitude-distilled")
+Steps = Mapping[str, tuple[Step, ...]]
+"""Method -> its steps, in the order of tables."""
+
+
+def pictures_of(
+    scene: Scene,
+    stage: Stage,
+    steps: Steps,
+    titles: Mapping[str, str],
+    dense: Sequence[Trail],
+) -> list[ParetoRow]:
+    """One row for the paper's method with its controls, one for the ideas beside it.
+
+    Args:
+        scene: Of the runs.
+        stage: With the recalled figures.
+        steps: Method -> its steps.
+        titles: Method -> its name.
+        dense: The runs of the dense network.
+    """
+    tests = [it.run.error_percent for it in dense]
+    reference = (mean(tests), (min(tests), max(tests))) if tests else None
+    highest = HIGHEST * mean(tests) if tests else 100.0
+    known = ParetoCurve(RECALLED, len(DRAWN), _known(stage), main=False)
+    found = []
+    rows = {"the paper's method and its controls": CONTROLS, "further ideas": IDEAS_DRAWN}
+    for name, methods in rows.items():
+        curves = [
+            ParetoCurve(titles[it], DRAWN.index(it), _spots(steps[it]), main=it == MAIN)
+            for it in methods
+            if it in steps and _spots(steps[it])
+        ]
+        if curves and (methods is CONTROLS or set(steps) - set(CONTROLS)):
+            panel = ParetoPanel("weights", (*curves, known), reference, highest)
+            found.append(ParetoRow(f"{scene.title}: {name}", (panel,)))
+    return found
+
+
+def _spots(steps: Sequence[Step]) -> tuple[ParetoSpot, ...]:
+    """Each state once, of the steps that all runs reach; by rising error, so falling size."""
+    spots = {
+        step.shares: ParetoSpot(
+            mean(step.shares),
+            mean(step.tests),
+            (min(step.shares), max(step.shares)),
+            (min(step.tests), max(step.tests)),
+        )
+        for step in steps
+        if step.reached and step.complete
+    }
+    return tuple(spots.values())
+
+
+def _known(stage: Stage) -> tuple[ParetoSpot, ...]:
+    """The recalled figures, by rising compression."""
+    ordered = sorted(stage.figures, key=lambda it: it.compression)
+    shares = [(1 / it.compression, it.error) for it in ordered]
+    return tuple(ParetoSpot(x, y, (x, x), (y, y)) for x, y in shares)

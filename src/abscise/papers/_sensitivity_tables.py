@@ -1,0 +1,288 @@
+"""What becomes of the runs: tables at the figures' errors, curves over all rungs, sentences."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import mean
+
+from abscise.papers._finished import Finished
+from abscise.papers._outcome import Outcome, Table
+from abscise.papers._points import Scene, scene_of
+from abscise.papers._rungs import Step, Trail, highest_compression, steps_of, trail_of
+from abscise.papers._sensitivity_pictures import CONTROL, MAIN, Steps, pictures_of
+from abscise.papers._sensitivity_stages import Figure, Stage
+from abscise.report import ParetoRow
+
+DENSE = "dense"
+COLUMNS = 7
+"""Rungs in the table of frontiers: of those that a method reaches, evenly chosen."""
+
+
+def sensitivity_outcome(
+    title: str,
+    source: str,
+    titles: Mapping[str, str],
+    stages: Sequence[Stage],
+    finished: Sequence[Finished],
+) -> Outcome:
+    """Sentences, tables and pictures, scene by scene; a pure function of the runs.
+
+    Args:
+        title: Of the experiment.
+        source: The paper.
+        titles: Method -> its name in tables, in their order.
+        stages: With the figures to reach.
+        finished: In any order.
+    """
+    sentences: list[str] = []
+    tables: list[Table] = []
+    details: list[Table] = []
+    pictures: list[ParetoRow] = []
+    for scene, runs in _scenes(finished).items():
+        stage = next(
+            it for it in stages if it.dataset == scene.dataset and it.network == scene.network
+        )
+        trails = [
+            trail_of(run)
+            for run in sorted(runs, key=lambda it: it.task.key)
+            if run.task.method != DENSE
+        ]
+        dense = _dense(finished, runs)
+        steps = _steps(stage, titles, trails)
+        sentences += [*_dense_sentence(scene, dense), *_added(scene, steps, titles)]
+        sentences += [_reached(scene, figure, steps, titles) for figure in stage.targets]
+        tables += [
+            _cycles(scene, stage, trails, titles),
+            _frontiers(scene, steps, titles),
+            _figures(scene, stage, steps, titles),
+            _shipped(scene, [*dense, *trails], titles),
+        ]
+        details.append(_everything(scene, steps, titles))
+        pictures += pictures_of(scene, stage, steps, titles, dense)
+    return Outcome(title, source, tuple(sentences), tuple(tables), tuple(details), tuple(pictures))
+
+
+def _scenes(finished: Iterable[Finished]) -> dict[Scene, list[Finished]]:
+    """Scene -> its runs; of runs at several factors of the automatic pressure only those at 1."""
+    found: dict[Scene, list[Finished]] = {}
+    for run in finished:
+        if run.task.strength is None:
+            found.setdefault(scene_of(run), []).append(run)
+    return dict(sorted(found.items()))
+
+
+def _dense(finished: Iterable[Finished], runs: Sequence[Finished]) -> list[Trail]:
+    """Of each seed in `runs` the dense network that they began with, whatever came afterwards."""
+    starts = {run.notes.get("start") for run in runs}
+    found = {
+        run.task.seed: trail_of(run)
+        for run in sorted(finished, key=lambda it: it.task.key)
+        if run.task.method == DENSE and run.notes.get("start") in starts
+    }
+    return [found[seed] for seed in sorted(found)]
+
+
+def _steps(stage: Stage, titles: Mapping[str, str], trails: Sequence[Trail]) -> Steps:
+    """Method -> its steps, in the order of tables; only methods that have runs."""
+    found = {name: [it for it in trails if it.run.task.method == name] for name in titles}
+    return {
+        name: steps_of(own, stage.rungs) for name, own in found.items() if own and name != DENSE
+    }
+
+
+def _dense_sentence(scene: Scene, dense: Sequence[Trail]) -> list[str]:
+    if not dense:
+        return []
+    tests = tuple(it.run.error_percent for it in dense)
+    checked = tuple(it.run.validation_percent for it in dense)
+    said = (
+        f"{scene.title}: the dense networks have {_ranged(tests)} % error on the test set and "
+        f"{_ranged(checked)} % on the validation part."
+    )
+    return [said]
+
+
+def _added(scene: Scene, steps: Steps, titles: Mapping[str, str]) -> list[str]:
+    """What sensitivity adds to its control, and how others stand, rung by rung."""
+    pairs = [
+        (own, control)
+        for own, control in zip(steps.get(MAIN, ()), steps.get(CONTROL, ()), strict=False)
+        if own.complete and control.complete
+    ]
+    chosen = {own.compression: (own, control) for own, control in reversed(pairs)}
+    said = []
+    for own, control in reversed(chosen.values()):
+        others = _complete(steps, own.allowed)
+        first = max(others, key=lambda name: others[name].compression)
+        said.append(
+            f"{scene.title}, at most {own.allowed:g} % error on the validation part: "
+            f"{titles[MAIN]} {_told(own)}, its control with S = 0 {_told(control)}, "
+            f"{own.compression / control.compression:.2f} times as much; the sparsest of all is "
+            f"{titles[first]}, {_told(others[first])}{_fewer(others[first], steps)}."
+        )
+    return said
+
+
+def _reached(scene: Scene, figure: Figure, steps: Steps, titles: Mapping[str, str]) -> str:
+    """Whether a figure is reached, read off the curves of the test error as figures mostly are."""
+    curves = {name: highest_compression(own, figure.error) for name, own in steps.items()}
+    there = {name: step for name, step in curves.items() if step is not None}
+    head = (
+        f"{scene.title}: the figure to reach is {figure.compression:g}x at {figure.error:g} % test "
+        "error (recalled)"
+    )
+    if not there:
+        return f"{head}; no method gets below that error once weights are gone."
+    best = max(there, key=lambda name: there[name].compression)
+    verb = "reaches" if there[best].compression >= figure.compression else "comes nearest, with"
+    return f"{head}; {titles[best]} {verb} {_told(there[best])}{_fewer(there[best], steps)}."
+
+
+def _complete(steps: Steps, allowed: float) -> dict[str, Step]:
+    """Method -> its step at this error, of the methods that reach it in all their runs."""
+    found = {name: next(it for it in own if it.allowed == allowed) for name, own in steps.items()}
+    return {name: step for name, step in found.items() if step.complete}
+
+
+def _told(step: Step) -> str:
+    return f"{step.compression:.1f}x at {mean(step.tests):.2f} % test error"
+
+
+def _fewer(step: Step, steps: Steps) -> str:
+    """A remark on a mean over fewer seeds than others have."""
+    most = max(len(own[0].trails) for own in steps.values())
+    return f" ({len(step.trails)} of {most} seeds)" if len(step.trails) < most else ""
+
+
+def _frontiers(scene: Scene, steps: Steps, titles: Mapping[str, str]) -> Table:
+    """Methods by allowed errors."""
+    allowed = sorted({it.allowed for own in steps.values() for it in own if it.complete})
+    last = max(len(allowed) - 1, 1)
+    wanted = {round(place * last / (COLUMNS - 1)) for place in range(COLUMNS)}
+    shown = [one for place, one in enumerate(allowed) if place in wanted or last < COLUMNS]
+    rows = []
+    for name, own in steps.items():
+        cells = [_cell(next(it for it in own if it.allowed == one)) for one in shown]
+        rows.append((titles[name], f"{len(own[0].trails)}", *cells))
+    return Table(
+        f"{scene.title}: compression, and test error in percent",
+        "Of the sparsest state whose error on the validation part is at most the column's. "
+        "Compression: dense parameters / non-zero ones, biases included, dead units not yet "
+        "removed. Means over the seeds; -: not all runs get there.",
+        ("method", "seeds", *(f"<= {one:g} %" for one in shown)),
+        tuple(rows),
+    )
+
+
+def _cycles(
+    scene: Scene, stage: Stage, trails: Sequence[Trail], titles: Mapping[str, str]
+) -> Table:
+    """Methods by cycles: each ends with a settled network."""
+    ends = [(number + 1) * scene.epochs // stage.cycles for number in range(stage.cycles)]
+    rows = []
+    for name, title in titles.items():
+        own = [it for it in trails if it.run.task.method == name and it.looks]
+        if own:
+            cells = [_after(own, end) for end in ends]
+            rows.append((title, f"{len(own)}", *(text for pair in cells for text in pair)))
+    heads = [text for end in ends for text in (f"after epoch {end}", "validation error, %")]
+    return Table(
+        f"{scene.title}: the end of each cycle",
+        "Compression as below, and the error on the validation part. Means over the seeds, and "
+        "the range of the error.",
+        ("method", "seeds", *heads),
+        tuple(rows),
+    )
+
+
+def _after(own: Sequence[Trail], epoch: int) -> tuple[str, str]:
+    """Compression and error after an epoch; nothing where a run ended before."""
+    looks = [it.looks[epoch - 1] for it in own if len(it.looks) >= epoch]
+    if len(looks) < len(own):
+        return "-", "-"
+    left = mean(nonzero for _, nonzero in looks)
+    return f"{own[0].run.parameters / max(left, 1):.1f}x", _ranged([error for error, _ in looks])
+
+
+def _cell(step: Step) -> str:
+    return f"{step.compression:.1f}x, {mean(step.tests):.2f}" if step.complete else "-"
+
+
+def _figures(scene: Scene, stage: Stage, steps: Steps, titles: Mapping[str, str]) -> Table:
+    """The recalled figures, and what the methods leave at the same test error."""
+    shown = [name for name in (MAIN, CONTROL, "magnitude", "ours") if name in steps]
+    rows = []
+    for figure in sorted(stage.figures, key=lambda it: (it.error, it.compression)):
+        found = [highest_compression(steps[name], figure.error) for name in shown]
+        cells = ["-" if step is None else f"{step.compression:.1f}x" for step in found]
+        rows.append((figure.of, f"{figure.error:.2f}", f"{figure.compression:g}x", *cells))
+    return Table(
+        f"{scene.title}: beside the figures of others",
+        "Theirs are recalled, not measured here. Ours: the greatest compression at a rung whose "
+        "mean test error is not higher, so read off the curve of the test error.",
+        ("whose", "test error, %", "compression", *(f"here: {titles[name]}" for name in shown)),
+        tuple(rows),
+    )
+
+
+def _shipped(scene: Scene, trails: Sequence[Trail], titles: Mapping[str, str]) -> Table:
+    """The states that were made smaller."""
+    rows = []
+    for name, title in titles.items():
+        own = [it for it in trails if it.run.task.method == name]
+        if own:
+            rows.append((title, *_smaller(own)))
+    return Table(
+        f"{scene.title}: without dead units",
+        "One state of each run: the sparsest that reaches the last target on the validation part, "
+        "else the one with the least error there. Each has a certificate that the smaller network "
+        "gives the same outputs. Means over the seeds.",
+        (
+            "method",
+            "test error, %",
+            "compression",
+            "units left",
+            "MACs left",
+            "kB on disk",
+            "certificates",
+        ),
+        tuple(rows),
+    )
+
+
+def _smaller(own: Sequence[Trail]) -> tuple[str, ...]:
+    runs = [it.run for it in own]
+    macs = [run.macs / run.dense_macs for run in runs if run.macs is not None and run.dense_macs]
+    stored = [run.bytes_on_disk for run in runs if run.bytes_on_disk is not None]
+    left = mean(run.nonzero for run in runs)
+    return (
+        _ranged([run.error_percent for run in runs]),
+        f"{runs[0].parameters / max(left, 1):.1f}x",
+        f"{mean(run.units_kept for run in runs):,.0f} of {runs[0].units:,}",
+        f"{100 * mean(macs):.1f} %" if len(macs) == len(runs) else "-",
+        f"{mean(stored) / 1000:,.1f}" if len(stored) == len(runs) else "-",
+        f"{sum(run.certified for run in runs)} of {len(runs)}",
+    )
+
+
+def _everything(scene: Scene, steps: Steps, titles: Mapping[str, str]) -> Table:
+    rows = tuple(
+        (
+            titles[name],
+            f"{step.allowed:g}",
+            f"{len(step.reached)} of {len(step.trails)}",
+            f"{step.compression:.1f}x ({_range(step.compressions, '.1f')})",
+            _ranged(step.tests),
+        )
+        for name, own in steps.items()
+        for step in own
+        if step.reached
+    )
+    header = ("method", "validation error allowed, %", "runs there", "compression", "test error, %")
+    return Table(f"{scene.title}: all rungs", "Means over the seeds, and ranges.", header, rows)
+
+
+def _ranged(values: Sequence[float]) -> str:
+    return f"{mean(values):.2f}" + (f" ({_range(values, '.2f')})" if len(values) > 1 else "")
+
+
+def _range(values: Sequence[float], form: str) -> str:
+    return f"{min(values):{form}}-{max(values):{form}}"
