@@ -13,6 +13,7 @@ from abscise.train import (
     ModelName,
     OptimizerName,
     Recipe,
+    Schedule,
     Split,
     build_model,
     control_names,
@@ -231,3 +232,20 @@ def test_a_merge_key_is_no_key_that_appears_twice() -> None:
 def test_a_number_that_no_float_holds_is_refused() -> None:
     with pytest.raises(RecipeError, match="learning_rate must be a number, got a huge integer"):
         _ = load_recipe("digits-adam-l2", {"learning_rate": 10**400})
+
+
+def test_a_recipe_made_in_python_takes_the_texts_of_choices() -> None:
+    made = {
+        "name": "r",
+        "data": "digits",
+        "model": "mlp",
+        "hidden": (8,),
+        "epochs": 1,
+        "batch_size": 8,
+    }
+    texts = Recipe(**made, schedule="cosine", optimizer="sgd", augment="none")  # type: ignore[arg-type]
+    choices = Recipe(**made, schedule=Schedule.COSINE, optimizer=OptimizerName.SGD)  # type: ignore[arg-type]
+    assert texts == choices
+    assert texts.schedule is Schedule.COSINE
+    with pytest.raises(RecipeError, match=r"schedule must be one of cosine, drops, got 'cosinus'"):
+        _ = Recipe(**made, schedule="cosinus")  # type: ignore[arg-type]

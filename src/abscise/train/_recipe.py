@@ -101,6 +101,7 @@ class Recipe:
     compile: bool = False
 
     def __post_init__(self) -> None:
+        self._read_words()
         self._check_name()
         self._check_numbers()
         self._check_steps()
@@ -111,6 +112,19 @@ class Recipe:
     def as_dict(self) -> dict[str, object]:
         """The fields as plain values, ready for JSON or YAML; `recipe_from` reads them again."""
         return {key: _plain(value) for key, value in asdict(self).items()}
+
+    def _read_words(self) -> None:
+        """A text that names a choice becomes that choice."""
+        kinds = {
+            "augment": Augment,
+            "optimizer": OptimizerName,
+            "schedule": Schedule,
+            "precision": Precision,
+        }
+        for key, kind in kinds.items():
+            if getattr(self, key) not in tuple(kind):
+                self._refuse(key, f"one of {', '.join(kind)}")
+            object.__setattr__(self, key, kind(getattr(self, key)))
 
     def _check_name(self) -> None:
         plain = all(unicodedata.category(it) not in {"Cc", "Cs"} for it in self.name)
