@@ -35,19 +35,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     _ = parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
-    current = True
+    current, made = True, blocks()
     for page in PAGES:
         before = page.read_text(encoding="utf-8")
-        after = with_blocks(before)
+        after = with_blocks(before, made)
         current = current and before == after
         if not options.check:
             _ = page.write_text(after, encoding="utf-8")
     return int(options.check and not current)
 
 
-def with_blocks(page: str) -> str:
+def with_blocks(page: str, made: Mapping[str, str]) -> str:
     """The page with what stands between its marks written anew."""
-    for name, text in blocks().items():
+    for name, text in made.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         before_block, _, rest = pattern.sub(r"\1\0\2", page).partition("\0")
         page = f"{before_block}{text}\n{rest}" if rest else before_block

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typing_extensions import override
 
+from abscise import _folders as locks
 from abscise._errors import DataError, NotEqualError, StoreError
 from abscise.papers import (
     Bench,
@@ -22,7 +23,6 @@ from abscise.papers import (
     read_finished,
     run_tasks,
 )
-from abscise.papers import _locks as locks
 from abscise.papers import _runner as runner
 from abscise.train import Run
 from support.papering import TESTS, Made, Trained, run_of_task, task_of
@@ -178,7 +178,7 @@ def test_a_folder_that_another_process_removes_in_between_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place, left = Place(tmp_path / "lines.jsonl"), [2]
-    make = runner._make
+    make = locks.make_folder
 
     def make_and_lose(folder: Path) -> None:
         make(folder)
@@ -186,7 +186,7 @@ def test_a_folder_that_another_process_removes_in_between_is_made_again(
             left[0] -= 1
             folder.rmdir()
 
-    monkeypatch.setattr(runner, "_make", make_and_lose)
+    monkeypatch.setattr(runner, "make_folder", make_and_lose)
     assert run_tasks(Made(tmp_path / "log"), TASKS[:2], place, ignore).finished == 2
     assert left == [0]
 

@@ -19,7 +19,7 @@ from abscise.sparsify import (
     strength_to_vanish,
     typical_size,
 )
-from support.sparsifying import OPTIMIZERS, batch, small_network, state_of, train
+from support.sparsifying import OPTIMIZERS, batch, small_network, state_of, train, train_scaled
 
 LAM = 0.03
 Rule = Callable[[Tensor, Tensor], Tensor]
@@ -104,14 +104,7 @@ def test_under_a_scaler_lobster_sees_unscaled_gradients(fused: bool) -> None:
         model = small_network().float()
         optimizer = Adam(model.parameters(), 0.01, fused=fused)
         attachment = attach(Lobster(0.3), optimizer, model)
-        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, enabled=scaled)
-        for step in range(2):
-            inputs, labels = batch(step)
-            optimizer.zero_grad()
-            loss: Tensor = scaler.scale(cross_entropy(model(inputs.float()), labels))
-            loss.backward()
-            _ = scaler.step(optimizer)
-            scaler.update()
+        train_scaled(model, optimizer, 2, scaled=scaled)
         assert attachment.worker.step == 2
         found.append(model.get_parameter("7.weight").detach())
     torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-4)

@@ -13,7 +13,15 @@ from typing_extensions import override
 import abscise
 from abscise import attach
 from abscise.sparsify import NetworkSlimming, WarmUp
-from support.sparsifying import OPTIMIZERS, batch, same, small_network, state_of, train
+from support.sparsifying import (
+    OPTIMIZERS,
+    batch,
+    same,
+    small_network,
+    state_of,
+    train,
+    train_scaled,
+)
 
 SCALES = ("1.weight", "4.weight")
 
@@ -92,14 +100,7 @@ def test_under_a_scaler_the_strength_is_that_of_unscaled_gradients(fused: bool, 
         model = small_network().float()
         optimizer = torch.optim.Adam(model.parameters(), 0.01, fused=fused)
         attachment = attach(NetworkSlimming(0.3, form), optimizer, model)
-        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, enabled=scaled)
-        for step in range(3):
-            inputs, labels = batch(step)
-            optimizer.zero_grad()
-            loss: Tensor = scaler.scale(cross_entropy(model(inputs.float()), labels))
-            loss.backward()
-            _ = scaler.step(optimizer)
-            scaler.update()
+        train_scaled(model, optimizer, 3, scaled=scaled)
         assert attachment.worker.step == 3
         found.append(state_of(model))
     for name in SCALES:

@@ -60,6 +60,18 @@ def train(model: nn.Module, optimizer: Optimizer, steps: int, first: int = 0) ->
         _ = optimizer.step()
 
 
+def train_scaled(model: nn.Module, optimizer: Optimizer, steps: int, *, scaled: bool) -> None:
+    """The same in float32, with gradients that a GradScaler multiplies, or without."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, enabled=scaled)
+    for step in range(steps):
+        inputs, labels = batch(step)
+        optimizer.zero_grad()
+        loss: Tensor = scaler.scale(cross_entropy(model(inputs.float()), labels))
+        loss.backward()
+        _ = scaler.step(optimizer)
+        scaler.update()
+
+
 def state_of(model: nn.Module) -> dict[str, Tensor]:
     """A copy of everything that a model holds."""
     return {name: value.detach().clone() for name, value in model.state_dict().items()}

@@ -1,18 +1,14 @@
 """Bench: what every run needs: data read once, a place for its checkpoint, removal and proof."""
 
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import Tensor, nn
 
-import abscise
-from abscise._errors import NotEqualError
-from abscise._inputs import Inputs
-from abscise.compaction import Compaction
 from abscise.papers._finished import notes_of
+from abscise.papers._shipping import EXAMPLES, errors_on, ship_state
 from abscise.papers._task import Task
 from abscise.train import (
     Attach,
@@ -22,14 +18,10 @@ from abscise.train import (
     Recipe,
     Run,
     Trained,
-    accuracy,
     data_for,
     fit,
     run_of,
 )
-
-EXAMPLES = 64
-VERIFIED = 1000
 
 
 def _nobody(_progress: Progress) -> None:
@@ -111,49 +103,33 @@ class Bench:
         """
         data = trained.data
         dense = (trained.model if model is None else model).cpu().eval()
-        timed = Inputs((data.train.inputs[:EXAMPLES].clone(),))
-        seen = Inputs((data.validation.inputs[:VERIFIED].clone(),))
-        made = abscise.compact(dense, timed, verify_inputs=seen)
-        certificate = made.certificate
-        if not (certificate.passed or certificate.inconclusive):
-            message = f"{task.label}: the compacted model is not the trained one: "
-            raise NotEqualError(message + certificate.reason)
-        before = abscise.measure(dense, timed, latency=False)
-        after = abscise.measure(made.model, timed, latency=False)
-        plan = made.plan
+        found = ship_state(dense, data, task.label, sparse=False)
+        validation, test = (errors_on([found.model], it)[0] for it in (data.validation, data.test))
         needed = notes_of(
             task,
-            validation_percent=_error(made.model, data.validation),
-            dense_macs=_each(before.macs, before.batch),
-            certified=certificate.passed,
+            validation_percent=validation,
+            dense_macs=found.dense_macs,
+            certified=found.certificate.passed,
         )
         return replace(
             run_of(trained, task.experiment),
             method=task.method,
             network=task.network,
-            error_percent=_error(made.model, data.test),
-            nonzero=after.nonzero,
-            units=plan.units - plan.pinned_units,
-            units_removed=plan.removed_units,
-            macs=_each(after.macs, after.batch),
-            bytes_on_disk=stored_bytes(made),
+            error_percent=test,
+            nonzero=found.nonzero,
+            units=found.units,
+            units_removed=found.units_removed,
+            macs=found.macs,
+            bytes_on_disk=found.bytes_on_disk,
             notes={
                 **needed,
                 "strength": task.strength,
                 "about": about,
-                "parameters_left": after.parameters,
-                "layers": {row.layer: [row.units, row.removed] for row in plan.layers},
-                "certificate": certificate.to_json(),
+                "parameters_left": found.parameters,
+                "layers": {row.layer: [row.units, row.removed] for row in found.plan.layers},
+                "certificate": found.certificate.to_json(),
             },
         )
-
-
-def stored_bytes(compaction: Compaction) -> int:
-    """Size of the weights' file of a saved model."""
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "model"
-        abscise.save(folder, compaction)
-        return (folder / "model.safetensors").stat().st_size
 
 
 def clear(folder: Path) -> None:
@@ -164,11 +140,3 @@ def clear(folder: Path) -> None:
 def example_of(recipe: Recipe, data: Data) -> Tensor:
     """A few examples, to capture the recipe's network with."""
     return data.train.inputs[: min(EXAMPLES, recipe.batch_size)].clone()
-
-
-def _error(model: nn.Module, part: abscise.train.Split) -> float:
-    return 100 * (1 - accuracy(model, part))
-
-
-def _each(macs: int | None, batch: int) -> int | None:
-    return None if macs is None else macs // batch

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from abscise._errors import StoreError
+from abscise._folders import locked, make_folder
 from abscise._json import Fields, parse_json, read_fields
-from abscise.papers._locks import locked
 from abscise.papers._task import Task, task_from_json
 from abscise.train import Run, record_run, run_fields
 
@@ -153,11 +153,7 @@ def notes_of(
 @contextmanager
 def _alone_with(path: Path) -> Iterator[None]:
     """Inside, nobody else appends to `path`."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        message = f"cannot make the folder {path.parent}: {problem.strerror or problem}"
-        raise StoreError(message) from problem
+    make_folder(path.parent)
     with locked(path, wait=True):
         yield
 

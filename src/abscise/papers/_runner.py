@@ -7,10 +7,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from abscise._errors import ModelError, NotEqualError, StoreError
+from abscise._folders import locked, make_folder
 from abscise.papers._bench import Bench, Shelf, clear
 from abscise.papers._experiment import Experiment
 from abscise.papers._finished import Finished, append_finished, read_finished
-from abscise.papers._locks import locked
 from abscise.papers._task import Task
 from abscise.train import Progress
 
@@ -147,7 +147,7 @@ def _claimed(experiment: Experiment, place: Place, task: Task) -> Iterator[bool]
 def _locked_claim(place: Place, task: Task, stack: ExitStack) -> bool:
     """Whether the lock was got. Another process may remove the empty folder just before."""
     while True:
-        _make(place.running)
+        make_folder(place.running)
         try:
             return stack.enter_context(locked(place.running / f"{task.digest}.claim"))
         except StoreError as problem:
@@ -165,14 +165,6 @@ def _sweep_up(place: Place, task: Task) -> None:
 
 def _done(experiment: Experiment, place: Place) -> dict[str, Finished]:
     return {run.task.key: run for run in read_finished(place.lines, experiment.name)}
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        message = f"cannot make the folder {folder}: {problem.strerror or problem}"
-        raise StoreError(message) from problem
 
 
 @dataclass(frozen=True, slots=True)

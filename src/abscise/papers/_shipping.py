@@ -9,9 +9,12 @@ from torch import Tensor, nn
 import abscise
 from abscise._errors import NotEqualError
 from abscise._inputs import Inputs
-from abscise.papers._bench import EXAMPLES, VERIFIED
+from abscise.compaction import Plan
 from abscise.store import file_bytes
 from abscise.train import Data, Split, accuracy
+
+EXAMPLES = 64
+VERIFIED = 1000
 
 State = Mapping[str, Tensor]
 
@@ -24,23 +27,31 @@ class Shipped:
         model: The compacted one.
         nonzero: Its parameters that are not 0.
         parameters: All of them.
-        units: Units of the dense network that may go.
-        units_removed: How many are gone.
+        plan: What went.
         macs: Of the compacted network, for one example; None where they cannot be counted.
         dense_macs: The same of the dense network.
-        bytes_on_disk: Of the compacted weights' file, in which zeros take next to no space.
+        bytes_on_disk: Of the compacted weights' file.
         certificate: The proof.
     """
 
     model: nn.Module
     nonzero: int
     parameters: int
-    units: int
-    units_removed: int
+    plan: Plan
     macs: int | None
     dense_macs: int | None
     bytes_on_disk: int
     certificate: abscise.Certificate
+
+    @property
+    def units(self) -> int:
+        """Units of the dense network that may go."""
+        return self.plan.units - self.plan.pinned_units
+
+    @property
+    def units_removed(self) -> int:
+        """How many are gone."""
+        return self.plan.removed_units
 
     def figures(self) -> dict[str, object]:
         """For a recorded run."""
@@ -61,13 +72,14 @@ def with_state(model: nn.Module, state: State) -> nn.Module:
     return copied
 
 
-def ship_state(model: nn.Module, data: Data, label: str) -> Shipped:
+def ship_state(model: nn.Module, data: Data, label: str, *, sparse: bool = True) -> Shipped:
     """Compact, prove, measure. The test part is not read.
 
     Args:
         model: Dense, with zeros; on the CPU.
         data: Examples of the training part to capture with, of the validation part to prove with.
         label: Of the run, for the error.
+        sparse: Is the weights' file one in which zeros take next to no space?
 
     Raises:
         NotEqualError: The compacted model does not give the same outputs.
@@ -85,11 +97,10 @@ def ship_state(model: nn.Module, data: Data, label: str) -> Shipped:
         model=made.model,
         nonzero=after.nonzero,
         parameters=after.parameters,
-        units=made.plan.units - made.plan.pinned_units,
-        units_removed=made.plan.removed_units,
+        plan=made.plan,
         macs=_each(after.macs, after.batch),
         dense_macs=_each(before.macs, before.batch),
-        bytes_on_disk=file_bytes(made.model, sparse=True),
+        bytes_on_disk=file_bytes(made.model, sparse=sparse),
         certificate=certificate,
     )
 

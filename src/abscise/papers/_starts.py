@@ -5,16 +5,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from abscise._errors import StoreError
+from abscise._folders import locked, make_folder
 from abscise.papers._bench import Bench, Shelf
-from abscise.papers._locks import locked
 from abscise.train import Data, Recipe, Trained
 
 FOLDER = "starts"
@@ -79,7 +77,7 @@ def start_of(recipe: Recipe, bench: Bench) -> Start:
     text = json.dumps(replace(recipe, device=bench.device).as_dict(), sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()[:16]
     folder = bench.folder.parent / FOLDER
-    _make(folder)
+    make_folder(folder)
     with locked(folder / f"{key}.claim", wait=True):
         trained = replace(sealed(bench, recipe), folder=folder / key).train(recipe)
     model = copy.deepcopy(trained.model).cpu()
@@ -106,11 +104,3 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
         digest.update(repr((name, tuple(held.shape), held.dtype)).encode())
         digest.update(held.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        message = f"cannot make the folder {folder}: {problem.strerror or problem}"
-        raise StoreError(message) from problem

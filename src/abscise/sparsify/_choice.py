@@ -45,7 +45,7 @@ class Choice:
             ValueError: A pattern names nothing, the groups do not fit, or nothing is left.
         """
         weights = weights_of(model, optimizer)
-        names = self._names(weights)
+        names = self.names(weights)
         if isinstance(groups, UnitMap):
             found = unit_bunches(weights, groups, set(names), pinned=pinned)
         else:
@@ -58,7 +58,12 @@ class Choice:
             raise ValueError(message)
         return found
 
-    def _names(self, weights: Weights) -> list[str]:
+    def names(self, weights: Weights) -> list[str]:
+        """The parameters that the patterns leave, trained or not, each once.
+
+        Raises:
+            ValueError: A pattern names nothing.
+        """
         check_patterns(weights, [p for p in self.where if p != "*"], "where")
         check_patterns(weights, self.exclude, "exclude")
         return [

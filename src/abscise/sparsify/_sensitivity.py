@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from abscise._schedules import Constant
 from abscise.sparsify._attach import Sparsifier
+from abscise.sparsify._choice import Choice
 from abscise.sparsify._measure import BatchMean, ExampleMean, Measure
 from abscise.sparsify._outputs import Mean, Outputs
 from abscise.sparsify._sensitivity_worker import (
@@ -21,9 +22,7 @@ from abscise.sparsify._sensitivity_worker import (
 )
 from abscise.sparsify._weights import (
     check_dtype,
-    check_patterns,
     is_direction,
-    matches,
     unwrapped,
     weights_of,
 )
@@ -66,7 +65,17 @@ class ByOutputs(Sparsifier[SensitivityWorker]):
         ):
             if value < 1:
                 _refuse(who, option, ">= 1", value)
-        _check_kinds(who, self.logits, {"where": self.where, "exclude": self.exclude})
+        logits: object = self.logits
+        if logits is not None and not callable(logits):
+            message = (
+                f"{who}: logits must be a function of what the model returns, got {logits!r:.60}"
+            )
+            raise TypeError(message)
+        _ = self._choice
+
+    @property
+    def _choice(self) -> Choice:
+        return Choice(type(self).__name__, self.where, self.exclude)
 
     @property
     def sensitivities(self) -> dict[str, Tensor]:
@@ -105,15 +114,12 @@ class ByOutputs(Sparsifier[SensitivityWorker]):
     def bind(self, optimizer: Optimizer, model: nn.Module) -> SensitivityWorker:
         who = type(self).__name__
         weights = weights_of(model, optimizer)
-        check_patterns(weights, [p for p in self.where if p != "*"], "where")
-        check_patterns(weights, self.exclude, "exclude")
+        tensors = weights.once()
         chosen = {
-            name: tensor
-            for name, tensor in weights.once().items()
+            name: tensors[name]
+            for name in self._choice.names(weights)
             if weights.trains(name)
-            and tensor.numel() > 0
-            and matches(name, self.where)
-            and not matches(name, self.exclude)
+            and tensors[name].numel() > 0
             and not is_direction(weights, name)
         }
         shrunk, measure = self._measured(unwrapped(model), chosen)
@@ -224,16 +230,6 @@ class Sensitivity(ByOutputs):
         if self.mean == Mean.BATCH:
             return shrunk, BatchMean(chosen, self.chunk_bytes)
         return shrunk, ExampleMean(model, chosen, self.chunk_bytes)
-
-
-def _check_kinds(who: str, logits: object, patterns: Mapping[str, object]) -> None:
-    if logits is not None and not callable(logits):
-        message = f"{who}: logits must be a function of what the model returns, got {logits!r:.60}"
-        raise TypeError(message)
-    for option, value in patterns.items():
-        if isinstance(value, str) or not isinstance(value, tuple | list):
-            message = f"{who}: {option} must be a tuple of name patterns, got {value!r}"
-            raise TypeError(message)
 
 
 def _refuse(who: str, option: str, rule: str, value: object) -> None:

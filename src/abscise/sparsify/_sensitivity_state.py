@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from abscise.sparsify._fields import read_count, read_keys, read_truth, refuse
+
 FORMAT = 1
 KEYS = ("format", "step", "observed", "sensitivities", "generator")
 
@@ -44,53 +46,37 @@ def read_state(value: object, likes: Mapping[str, Tensor]) -> State:
     Raises:
         ValueError: A key is missing, unknown or has an impossible value; the text names it.
     """
-    if not isinstance(value, Mapping) or set(value) != set(KEYS):
-        got = ", ".join(map(str, value)) if isinstance(value, Mapping) else type(value).__name__
-        message = f"state_dict: the keys must be {', '.join(KEYS)}, got {got:.200}"
-        raise ValueError(message)
-    if value["format"] != FORMAT:
-        _refuse("format", str(FORMAT), value["format"])
-    step = value["step"]
-    if not isinstance(step, int) or isinstance(step, bool) or step < 0:
-        _refuse("step", "an integer >= 0", step)
-    if not isinstance(value["observed"], bool):
-        _refuse("observed", "True or False", value["observed"])
-    sensitivities = _sensitivities(value["sensitivities"], likes)
-    if not sensitivities and (step > 0 or value["observed"]):
-        _refuse("sensitivities", "there after a step or an observed batch", {})
-    return State(_generator(value["generator"]), step, value["observed"], sensitivities)
+    held = read_keys(value, KEYS, FORMAT)
+    step, observed = read_count("step", held["step"]), read_truth("observed", held["observed"])
+    sensitivities = _sensitivities(held["sensitivities"], likes)
+    if not sensitivities and (step > 0 or observed):
+        refuse("sensitivities", "there after a step or an observed batch", {})
+    return State(_generator(held["generator"]), step, observed, sensitivities)
 
 
 def _sensitivities(value: object, likes: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if not isinstance(value, Mapping):
-        _refuse("sensitivities", "a dictionary", value)
-    assert isinstance(value, Mapping)
+        refuse("sensitivities", "a dictionary", value)
     if value and set(value) != set(likes):
-        _refuse("sensitivities", f"of {', '.join(likes):.200}", ", ".join(map(str, value)))
+        refuse("sensitivities", f"of {', '.join(likes):.200}", ", ".join(map(str, value)))
     found = {}
     for key in likes if value else ():
         one, like = value[key], likes[key]
         if not isinstance(one, Tensor) or one.shape != like.shape or one.dtype != like.dtype:
             got = f"{one.dtype} of {tuple(one.shape)}" if isinstance(one, Tensor) else one
-            _refuse(f"sensitivities.{key}", f"{like.dtype} of {tuple(like.shape)}", got)
+            refuse(f"sensitivities.{key}", f"{like.dtype} of {tuple(like.shape)}", got)
         if not bool(((one >= 0) & one.isfinite()).all()):
-            _refuse(f"sensitivities.{key}", ">= 0 and finite", "another value")
+            refuse(f"sensitivities.{key}", ">= 0 and finite", "another value")
         found[key] = one.to(like.device, copy=True)
     return found
 
 
 def _generator(value: object) -> Tensor:
     if not isinstance(value, Tensor) or value.dtype != torch.uint8:
-        _refuse("generator", "the state of a torch.Generator", type(value).__name__)
-    assert isinstance(value, Tensor)
+        refuse("generator", "the state of a torch.Generator", type(value).__name__)
     state = value.cpu().clone()
     try:
         _ = Generator().set_state(state)
     except RuntimeError:
-        _refuse("generator", "the state of a torch.Generator", tuple(state.shape))
+        refuse("generator", "the state of a torch.Generator", tuple(state.shape))
     return state
-
-
-def _refuse(key: str, rule: str, value: object) -> None:
-    message = f"state_dict: {key} must be {rule}, got {value!r:.100}"
-    raise ValueError(message)

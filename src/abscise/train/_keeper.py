@@ -13,6 +13,7 @@ from typing import Self
 import torch
 
 from abscise._errors import StoreError
+from abscise._folders import make_folder
 from abscise._lines import append_line
 from abscise.store import write_bytes_atomically
 from abscise.train._checkpoint import Checkpoint, read_checkpoint, write_checkpoint
@@ -92,7 +93,7 @@ class Keeper:
         """Make the folder of a new run, and be alone in it."""
         folder = self._how.folder
         if not self._how.resume:
-            _make_folder(folder)
+            make_folder(folder)
         if folder.is_dir():  # to resume there must be one, which `begin` says
             self._held.enter_context(only_process_in(folder))
         return self
@@ -223,14 +224,6 @@ def _check_recipe(
 
 def _line(epoch: Epoch) -> str:
     return json.dumps(asdict(epoch), sort_keys=True, allow_nan=False) + "\n"
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        message = f"cannot make the folder {folder}: {problem.strerror or problem}"
-        raise StoreError(message) from problem
 
 
 def _remove(mark: Path) -> None:

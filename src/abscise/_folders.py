@@ -1,4 +1,7 @@
-"""Locks between processes: a process that dies, however it dies, holds none any more."""
+"""Folders that several processes work in: making them, and locks.
+
+A process that dies, however it dies, holds no lock any more.
+"""
 
 import os
 from collections.abc import Iterator
@@ -6,6 +9,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from abscise._errors import StoreError
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder, and those above it, where they are missing.
+
+    Raises:
+        StoreError: It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        message = f"cannot make the folder {folder}: {problem.strerror or problem}"
+        raise StoreError(message) from problem
 
 
 @contextmanager
