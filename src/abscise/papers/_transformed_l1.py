@@ -268,6 +268,6 @@ SETUPS = (
 
 A pilot with a seed that is not among `SEEDS` chose the grids of the first two networks, one for
 each method: they go from where the error on the validation part is the dense network's to about
-twice that. Fashion-MNIST has those of MNIST. Of digits' grids it chose slimming's and the integrated
-method's only.
+twice that. Fashion-MNIST has those of MNIST. Of the grids of digits it chose only slimming's
+and the integrated method's.
 """
