@@ -81,7 +81,7 @@ class Record:
                 "layer": it.layer,
                 "units": it.units,
                 "by": "gamma" if it.scaled else "weights",
-                "dead": {f"{threshold:g}": count for threshold, count in it.dead.items()},
+                "dead": {repr(float(threshold)): count for threshold, count in it.dead.items()},
                 "revived": it.revived,
                 "histogram": list(it.histogram),
                 "gradient_to_decay": it.gradient_to_decay,
