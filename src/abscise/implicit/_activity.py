@@ -141,8 +141,9 @@ def activity(model: nn.Module, data: Batches, *, labelled: bool = False, step: i
     samples = batches = 0
     for found, labels in _pass(model, data, labelled=labelled):
         batches += 1
-        samples += _samples(found, labels)
-        for name, pooled in found.items():
+        count = _samples(found, labels)
+        samples += count
+        for name, pooled in found.items() if count else ():
             peak = pooled.amax(0)
             peaks[name] = torch.maximum(peaks[name], peak) if name in peaks else peak
     _require(batches, samples, peaks)
@@ -181,7 +182,7 @@ def check_batch(model: nn.Module, data: Batches, *, labelled: bool) -> None:
 
 
 def _refuse_iterator(data: Batches) -> None:
-    if iter(data) is data:
+    if isinstance(data, Iterator):  # asking a loader for its iterator would draw a random number
         message = "data is read twice: give a list or a loader, not an iterator"
         raise InputError(message)
 
