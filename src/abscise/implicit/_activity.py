@@ -138,15 +138,18 @@ def activity(model: nn.Module, data: Batches, *, labelled: bool = False, step: i
     _refuse_iterator(data)
     started = time.perf_counter()
     peaks: dict[str, Tensor] = {}
+    seen: Mapping[str, Tensor] = {}
     samples = batches = 0
-    for found, labels in _pass(model, data, labelled=labelled):
+    for seen, labels in _pass(model, data, labelled=labelled):
         batches += 1
-        count = _samples(found, labels)
+        count = _samples(seen, labels)
         samples += count
-        for name, pooled in found.items() if count else ():
+        for name, pooled in seen.items():
+            if not count:
+                continue
             peak = pooled.amax(0)
             peaks[name] = torch.maximum(peaks[name], peak) if name in peaks else peak
-    _require(batches, samples, peaks)
+    _require(batches, samples, seen)
     quiet = {name: torch.zeros_like(peak, dtype=torch.int64) for name, peak in peaks.items()}
     fired: dict[str, dict[int, Tensor]] = {name: {} for name in peaks}
     for found, labels in _pass(model, data, labelled=labelled):

@@ -6,6 +6,8 @@ from typing import Any
 
 from typing_extensions import override
 
+from abscise._json import printable
+
 CURVE = 101
 """Most points of a curve of sorted selectivities."""
 
@@ -73,7 +75,7 @@ class Firing:
         """Plain values, which `read_track` reads."""
         layers = [
             {
-                "layer": it.layer,
+                "layer": printable(it.layer),
                 "units": it.units,
                 "silent": it.silent,
                 "selectivity": it.selectivity,

@@ -6,6 +6,8 @@ from typing import Any
 
 from typing_extensions import override
 
+from abscise._json import printable
+
 HISTOGRAM = tuple(10.0**exponent for exponent in range(-12, 2))
 """Edges of the bins of sizes; below the first and above the last there is one bin more."""
 
@@ -78,7 +80,7 @@ class Record:
         """Plain values."""
         layers = [
             {
-                "layer": it.layer,
+                "layer": printable(it.layer),
                 "units": it.units,
                 "by": "gamma" if it.scaled else "weights",
                 "dead": {repr(float(threshold)): count for threshold, count in it.dead.items()},
