@@ -19,6 +19,7 @@ from abscise.implicit import (
     LayerActivity,
     Look,
     Record,
+    Sink,
     Track,
     Tracker,
     read_track,
@@ -39,7 +40,7 @@ def tracked(path: Path) -> Track:
     optimizer = Adam(model.parameters(), weight_decay=0.1)
     seen: list[Record | Activity] = []
     look = Look([(X, LABELS)], every=2, labelled=True)
-    sinks = [JsonLines(path), seen.append]
+    sinks: list[Sink] = [JsonLines(path), seen.append]
     with Tracker(model, X, optimizer, every=1, look=look, sinks=sinks):
         for _ in range(4):
             optimizer.zero_grad()

@@ -311,7 +311,7 @@ class Tanh(nn.Sequential):
 def test_without_norms_and_relu_weights_are_counted_all_the_same() -> None:
     model = Tanh()
     with torch.no_grad():
-        _ = model[0].weight[1].zero_()
+        _ = model.get_parameter("0.weight")[1].zero_()
     (layer,) = Tracker(model, torch.zeros(2, 3)).record().layers
     assert (layer.layer, layer.scaled, layer.dead[1e-3]) == ("0", False, 1)
 
