@@ -34,6 +34,7 @@ def test_the_proximal_example_trains_removes_proves_and_saves(
     assert loaded.get_parameter("0.weight").shape[0] < model.get_parameter("0.weight").shape[0]
 
 
+@pytest.mark.thorough
 def test_the_example_of_a_loop_tells_tracks_and_removes_what_dies(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -99,6 +99,16 @@ def test_a_layer_that_is_dead_as_a_whole_is_said() -> None:
     assert "all of norm is dead" in str(record)
 
 
+def test_of_many_layers_that_are_dead_as_a_whole_the_first_are_named() -> None:
+    layers = [layer for _ in range(6) for layer in (nn.Linear(4, 4), nn.ReLU())]
+    model = nn.Sequential(*layers, nn.Linear(4, 2))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            _ = parameter.zero_()
+    assert "; all of 0, 2, 4 and 3 more is dead" in str(Tracker(model, torch.ones(2, 4)).record())
+    assert "; no unit of 0, 2, 4 and 3 more ever fires" in str(activity(model, [torch.ones(2, 4)]))
+
+
 def test_the_ratio_of_gradient_to_decay_is_that_of_their_sizes() -> None:
     model = Net()
     optimizer = Adam(model.parameters(), weight_decay=0.1)

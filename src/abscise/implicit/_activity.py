@@ -202,7 +202,7 @@ def _require(batches: int, samples: int, found: Mapping[str, Tensor]) -> None:
     if not found:
         message = (
             "nothing in the model rectifies, as ReLU does: no unit falls silent in it, and weights "
-            "alone say what is dead"
+            "alone say what is dead (a Tracker works without look=)"
         )
         raise InputError(message)
 

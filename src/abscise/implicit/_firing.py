@@ -7,6 +7,7 @@ from typing import Any
 from typing_extensions import override
 
 from abscise._json import printable
+from abscise.implicit._records import few_of
 
 CURVE = 101
 """Most points of a curve of sorted selectivities."""
@@ -65,7 +66,7 @@ class Firing:
         """One line for people, with the cost."""
         units = sum(it.units for it in self.layers)
         silent = sum(it.silent for it in self.layers)
-        gone = f"; no unit of {', '.join(self.gone)} ever fires" if self.gone else ""
+        gone = f"; no unit of {few_of(self.gone)} ever fires" if self.gone else ""
         return (
             f"step {self.step:,}: {silent:,} of {units:,} units silent on {self.samples:,} samples "
             f"(this pass took {self.wall_s:.2g} s){gone}"
