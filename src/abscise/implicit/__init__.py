@@ -33,7 +33,7 @@ from abscise.implicit._recipes import (
     sgd_l2,
     sgd_wd,
 )
-from abscise.implicit._records import HISTOGRAM, LayerRecord, Record, few_of
+from abscise.implicit._records import HISTOGRAM, LayerRecord, Record
 from abscise.implicit._rule import Decay, Family, Rule, read_rule
 from abscise.implicit._sinks import JsonLines, Sink, TensorBoard, Writer
 from abscise.implicit._track import Track, line_from_json, read_track, track_of
@@ -76,7 +76,6 @@ __all__ = [
     "adam_l2",
     "adam_wd",
     "diagnose",
-    "few_of",
     "gradient_sizes",
     "history_of",
     "line_from_json",

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from abscise.implicit import Track, few_of
+from abscise.implicit import Track
 from abscise.report import _sections
 from abscise.report._tracking import first_rows, gone, ratio_layers, revived, tracked_layers
 from abscise.report._words import UNKNOWN, seconds, small
@@ -104,7 +104,8 @@ def whole_layers(track: Track) -> str:
     found = gone(track)
     if not found:
         return ""
-    return f"Dead as a whole: {few_of(found, 5)}."
+    more = f" and {len(found) - 5:,} more" if len(found) > 5 else ""
+    return f"Dead as a whole: {', '.join(found[:5])}{more}."
 
 
 def cost(track: Track) -> str:
