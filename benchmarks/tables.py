@@ -65,6 +65,7 @@ def blocks() -> Mapping[str, str]:
             [*runs("mnist-lenet300-adam-l2.jsonl"), *runs("digits-adam-l2.jsonl")]
         ),
     }
+    found |= while_training()
     if (RESULTS / SHRINKING).exists():
         found["shrinking"] = shrinking(runs(SHRINKING))
     if (RESULTS / COST).exists():
@@ -72,6 +73,18 @@ def blocks() -> Mapping[str, str]:
     if (RESULTS / OVERHEAD).exists():
         found["overhead"] = overhead(runs(OVERHEAD))
     return found
+
+
+def while_training() -> dict[str, str]:
+    """The lines that matter of what the example printed."""
+    lines = (RESULTS / "while-training.txt").read_text(encoding="utf-8").splitlines()
+    seen = [line for line in lines if "units below" in line or "silent on" in line]
+    chosen = {
+        "while-doctor": [lines[0]],
+        "while-tracker": seen[:2],
+        "while-shrink": [line for line in lines if ": removed " in line][-1:],
+    }
+    return {name: "\n".join(["```", *told, "```"]) for name, told in chosen.items()}
 
 
 def overhead(recorded: list[dict[str, Any]]) -> str:

@@ -34,6 +34,22 @@ def test_the_proximal_example_trains_removes_proves_and_saves(
     assert loaded.get_parameter("0.weight").shape[0] < model.get_parameter("0.weight").shape[0]
 
 
+@pytest.mark.thorough
+def test_the_example_of_a_loop_tells_tracks_and_removes_what_dies(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with torch.random.fork_rng():
+        made = runpy.run_path(str(EXAMPLES / "while_training.py"))
+    printed = capsys.readouterr().out
+    removed = sum(map(int, re.findall(r": removed (\d+) units \(", printed)))
+    assert printed.startswith("Units can die: Adam")
+    assert "units silent on 1,400 samples (this pass took" in printed
+    assert 20 < removed == 400 - sum(it.out_features for it in made["model"][:-1:2])
+    ((accuracy, widths),) = re.findall(r"accuracy ([\d.]+)% with \[(.*)\] units", printed)
+    assert float(accuracy) > 85
+    assert widths == ", ".join(str(it.out_features) for it in made["model"][::2])
+
+
 def test_the_page_on_sparsifiers_and_the_readme_name_every_example() -> None:
     root = EXAMPLES.parent
     pages = "".join((root / page).read_text("utf-8") for page in ("README.md", "docs/sparsify.md"))

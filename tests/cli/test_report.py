@@ -126,7 +126,7 @@ def changed(change: Callable[[dict[str, Any]], None]) -> Callable[[bytes], bytes
 
 BROKEN: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "truncated": (lambda content: content[:-20], "report.json: not valid JSON"),
-    "another version": (changed(lambda it: it.update(format=1)), "format must be 3, got 1"),
+    "another version": (changed(lambda it: it.update(format=1)), "format must be 4, got 1"),
     "wrong type": (changed(lambda it: it.update(title=7)), "title must be a text"),
     "unknown field": (changed(lambda it: it.update(extra=1)), "extra"),
     "missing field": (changed(lambda it: it.pop("removal")), "removal"),

@@ -223,6 +223,7 @@ def test_without_room_for_a_checkpoint_the_last_one_stays_and_is_resumed(
         "checkpoint.safetensors",
         "epochs.jsonl",
         "lock",
+        "units.jsonl",
     ]
     assert main(["train", *arguments, "--resume"]) == 0
     assert "resumed after step 4\n" in capsys.readouterr().out

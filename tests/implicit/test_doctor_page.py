@@ -35,7 +35,7 @@ def test_the_example_is_what_the_first_command_prints(
 
 def test_every_command_on_the_page_is_one() -> None:
     commands = re.findall(r"^abscise (.*)$", PAGE, re.MULTILINE)
-    assert len(commands) == 3
+    assert len(commands) == 4
     for command in commands:
         _ = parser().parse_args(shlex.split(command))
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Adam, AdamW
+from torch.utils.data import DataLoader, TensorDataset
 from typing_extensions import override
 
 from abscise._errors import InputError, ModelError, StoreError
@@ -23,6 +24,7 @@ from abscise.implicit import (
     Tracker,
     activity,
 )
+from support.torchvision_shim import torchvision_models
 
 X = torch.randn(8, 3, 6, 6, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(8) % 4
@@ -95,6 +97,16 @@ def test_a_layer_that_is_dead_as_a_whole_is_said() -> None:
     record = Tracker(model, X).record()
     assert record.gone == ("norm",)
     assert "all of norm is dead" in str(record)
+
+
+def test_of_many_layers_that_are_dead_as_a_whole_the_first_are_named() -> None:
+    layers = [layer for _ in range(6) for layer in (nn.Linear(4, 4), nn.ReLU())]
+    model = nn.Sequential(*layers, nn.Linear(4, 2))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            _ = parameter.zero_()
+    assert "; all of 0, 2, 4 and 3 more is dead" in str(Tracker(model, torch.ones(2, 4)).record())
+    assert "; no unit of 0, 2, 4 and 3 more ever fires" in str(activity(model, [torch.ones(2, 4)]))
 
 
 def test_the_ratio_of_gradient_to_decay_is_that_of_their_sizes() -> None:
@@ -299,6 +311,59 @@ def test_a_layer_that_never_fires_is_said_and_has_no_selectivity() -> None:
     assert "no unit of hidden ever fires" in str(found)
 
 
+class Tanh(nn.Sequential):
+    """No batch norm, and nothing rectifies."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+
+
+def test_without_norms_and_relu_weights_are_counted_all_the_same() -> None:
+    model = Tanh()
+    with torch.no_grad():
+        _ = model.get_parameter("0.weight")[1].zero_()
+    (layer,) = Tracker(model, torch.zeros(2, 3)).record().layers
+    assert (layer.layer, layer.scaled, layer.dead[1e-3]) == ("0", False, 1)
+
+
+def test_a_model_for_evaluation_only_is_looked_at_and_stays_so() -> None:
+    model = Net().eval().requires_grad_(requires_grad=False)
+    tracker = Tracker(model, X, every=1, look=Look([X], every=1))
+    tracker.step()
+    assert {it.gradient_to_decay for it in tracker.record().layers} == {None}
+    assert [it.layer for it in tracker.look().layers] == ["conv", "hidden"]
+    assert not any(module.training for module in model.modules())
+    assert not any(it.requires_grad for it in model.parameters())
+
+
+def test_a_loader_that_shuffles_leaves_the_random_state() -> None:
+    loader = DataLoader(TensorDataset(X, LABELS), batch_size=4, shuffle=True)
+    before = torch.get_rng_state()
+    tracker = Tracker(Net(), X, look=Look(loader, every=1, labelled=True))
+    assert tracker.look().samples == len(X)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_torchvision_network_is_tracked_in_a_loop_of_ones_own() -> None:
+    model = torchvision_models().resnet18(num_classes=4)
+    images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    optimizer = Adam(model.parameters(), 1e-3, weight_decay=1e-3)
+    seen: list[Record | Activity] = []
+    look = Look([(images, LABELS[:4])], every=2, labelled=True)
+    with Tracker(model, images, optimizer, every=1, look=look, sinks=[seen.append]):
+        for _ in range(2):
+            optimizer.zero_grad()
+            cross_entropy(model(images), LABELS[:4]).backward()
+            _ = optimizer.step()
+    weights, _, active = seen
+    assert isinstance(weights, Record)
+    assert isinstance(active, Activity)
+    scaled = [it.layer for it in weights.layers if it.scaled]
+    assert (len(weights.layers), len(scaled)) == (40, 20)
+    assert {it.layer for it in active.layers} <= {it.layer for it in weights.layers}
+    assert all(it.gradient_to_decay for it in weights.layers)
+
+
 Refusal = tuple[Callable[[], Any], type[Exception], str]
 REFUSED: dict[str, Refusal] = {
     "no data": (lambda: activity(Net(), []), InputError, "holds no sample"),
@@ -306,6 +371,37 @@ REFUSED: dict[str, Refusal] = {
         lambda: activity(nn.Sequential(nn.Linear(3, 4), nn.Tanh()), [torch.zeros(2, 3)]),
         InputError,
         "nothing in the model rectifies",
+    ),
+    "data smaller than one batch of its loader": (
+        lambda: activity(Net(), DataLoader(TensorDataset(X), batch_size=9, drop_last=True)),
+        InputError,
+        "smaller than one batch of its loader",
+    ),
+    "a batch without samples": (lambda: activity(Net(), [X[:0]]), InputError, "holds no sample"),
+    "pairs that nobody called labelled": (
+        lambda: activity(Net(), [(X, LABELS)]),
+        InputError,
+        "say labelled=True",
+    ),
+    "pairs of a loader that nobody called labelled": (
+        lambda: activity(Net(), DataLoader(TensorDataset(X, LABELS), batch_size=4)),
+        InputError,
+        "say labelled=True",
+    ),
+    "a look at nothing, before the training": (
+        lambda: Tracker(Net(), X, look=Look([], every=1)),
+        InputError,
+        "holds no sample",
+    ),
+    "a look without labels, before the training": (
+        lambda: Tracker(Net(), X, look=Look([(X, LABELS)], every=1)),
+        InputError,
+        "say labelled=True",
+    ),
+    "a look where nothing rectifies, before the training": (
+        lambda: Tracker(Tanh(), torch.zeros(2, 3), look=Look([torch.zeros(2, 3)], every=1)),
+        InputError,
+        "weights alone say what is dead",
     ),
     "an iterator": (lambda: activity(Net(), iter([X])), InputError, "read twice"),
     "other inputs": (lambda: activity(Net(), [X[:, :2]]), InputError, "does not run"),

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from abscise.report import Report, to_html
-from support.reporting import names, whole_report
+from support.reporting import names, tracked_report, whole_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium")
@@ -23,6 +23,8 @@ REPORTS = {
     "hostile names": whole_report(
         ['<script>document.title = "run"</script>', LONG, "слой.第一层", "{{ 7 * 7 }}", "out"]
     ),
+    "tracked": tracked_report(),
+    "30 tracked": tracked_report(names(30)),
     "bare": Report(removal=whole_report().removal),
 }
 
@@ -110,8 +112,26 @@ def test_the_text_of_every_figure_can_be_seen(
     page.close()
 
 
+@pytest.mark.parametrize("width", [380, 1100])
+def test_the_text_of_the_trackers_figures_can_be_seen(
+    browser: Browser, pages: dict[str, Path], width: int
+) -> None:
+    page = visit(browser, pages["tracked"], width)
+    texts = page.evaluate(
+        """() => Object.fromEntries([...document.querySelectorAll("figure")].map(it => [it.id,
+             [...it.querySelectorAll("text")].filter(it => it.getBoundingClientRect().width > 0)
+               .map(it => it.textContent)]))"""
+    )
+    assert set(texts) == {"network", "evidence", "sizes", "selectivity", "ratios", "curves"}
+    assert {names(5)[2], "step 0", "none", "all dead", "79", "132"} <= set(texts["evidence"])
+    assert {"by gamma, 23 of 64 dead", "10"} <= set(texts["sizes"])
+    assert {"mean 0.25, 58 of 64 silent", "least", "most"} <= set(texts["selectivity"])
+    assert "0.33 at the end" in texts["ratios"]
+    page.close()
+
+
 def test_texts_in_figures_do_not_cover_each_other(browser: Browser, pages: dict[str, Path]) -> None:
-    for name in ("small", "150 layers"):
+    for name in ("small", "150 layers", "tracked", "30 tracked"):
         for width in (380, 1100):
             page = visit(browser, pages[name], width)
             covered = page.evaluate(
@@ -133,7 +153,7 @@ def test_dark_and_light_differ_and_both_can_be_read(
 ) -> None:
     shots = {}
     for scheme in ("light", "dark"):
-        page = visit(browser, pages["small"], scheme=scheme)
+        page = visit(browser, pages["tracked"], scheme=scheme)
         contrast = page.evaluate(
             """() => {
                  const light = color => { const [r, g, b] = color.match(/[\\d.]+/g).map(v => {

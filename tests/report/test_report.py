@@ -163,7 +163,7 @@ def test_the_certificate_line_names_the_verdict(
 def test_the_json_form_is_versioned_and_its_total_is_the_sum_of_its_layers() -> None:
     rows = [LayerSummary("a", 8, 3, 1, ()), LayerSummary("b", 4, 0, 4, ("output",))]
     content = json.loads(to_json(report_of(rows)))
-    assert content["format"] == 3
+    assert content["format"] == 4
     for count in ("units", "removed", "pinned"):
         assert content["total"][count] == sum(row[count] for row in content["removal"]["layers"])
     assert content["certificate"]["passed"] is True

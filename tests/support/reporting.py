@@ -1,9 +1,22 @@
 """Reports for the tests of the page: everything there is to show, in any size."""
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 from abscise._certificate import Certificate, PlantedError
 from abscise._environment import Environment
 from abscise._measure import Measurement
 from abscise.compaction import LayerSummary
+from abscise.implicit import (
+    DEAD,
+    HISTOGRAM,
+    Firing,
+    LayerFiring,
+    LayerRecord,
+    Record,
+    Track,
+)
+from abscise.implicit._firing import CURVE
 from abscise.report import Predictions, RemovalSummary, Report, Training, TrainingPoint
 
 PADDED = "carries the constants of removed units into conv2d.default in late (net.py:54 x = f(y))"
@@ -102,8 +115,60 @@ def measurement(parameters: int) -> Measurement:
     )
 
 
+def track(layers: list[str], points: int = 12) -> Track:
+    """Each layer has a norm; units die from the last layer on, and every third look sees them."""
+
+    def weights(index: int, name: str, point: int) -> Iterator[LayerRecord]:
+        units = 16 * (1 + index % 7) ** 2
+        dead = units * point * (1 + index) // (points * len(layers))
+        for suffix, scaled in (("", False), (".norm", True)):
+            bins = [0] * (len(HISTOGRAM) + 1)
+            bins[2], bins[12] = dead, units - dead
+            yield LayerRecord(
+                layer=name + suffix,
+                units=units,
+                scaled=scaled,
+                dead={1e-2: dead, 1e-3: dead, 1e-6: dead // 2},
+                revived=int(point == 3),
+                histogram=tuple(bins),
+                gradient_to_decay=None if point == 0 else 40.0 / point**2,
+            )
+
+    def firing(index: int, name: str, point: int) -> LayerFiring:
+        units = 16 * (1 + index % 7) ** 2
+        silent = units * point // points
+        curve = [min(rank / 20, 1.0) for rank in range(min(units, CURVE))]
+        return LayerFiring(name, units, silent, 0.25, tuple(curve), (1, 2, 0))
+
+    return Track(
+        tuple(
+            Record(
+                100 * (point + 1),
+                tuple(it for i, name in enumerate(layers) for it in weights(i, name, point)),
+                DEAD,
+            )
+            for point in range(points)
+        ),
+        tuple(
+            Firing(
+                100 * (point + 1),
+                1257,
+                0.5,
+                tuple(firing(i, name, point) for i, name in enumerate(layers)),
+            )
+            for point in range(2, points, 3)
+        ),
+    )
+
+
+def tracked_report(layers: list[str] | None = None) -> Report:
+    """The whole report, with what a tracker saw."""
+    found = names(5) if layers is None else layers
+    return replace(whole_report(found), tracking=track(found))
+
+
 def whole_report(layers: list[str] | None = None) -> Report:
-    """Nothing is None and nothing empty."""
+    """Nothing is None and nothing empty, but for the tracker: see `tracked_report`."""
     found = names(5) if layers is None else layers
     return Report(
         removal=removal(found),

@@ -107,7 +107,13 @@ def test_the_network_of_your_own_is_trained_and_kept_as_the_page_says(
         _ = Path(name).write_text(block(name))
     assert main(["train", "mine.yaml", "--set", "epochs=1", "--out", "mine"]) == 0
     kept = {path.name for path in Path("mine.training").iterdir()}
-    assert kept == {"checkpoint.safetensors", "epochs.jsonl", "finished", "lock"}
+    assert kept == {
+        "checkpoint.safetensors",
+        "epochs.jsonl",
+        "finished",
+        "lock",
+        "units.jsonl",
+    }
 
 
 def test_the_table_of_your_own_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,6 +116,9 @@ class ReportOptions:
     """Options of `abscise report`."""
 
     folder: Annotated[Path, "A folder saved by compact, train or demo."]
+    tracker: Annotated[
+        Path | None, "A tracker's .jsonl file, whose pictures the report is to show."
+    ] = None
     out: Annotated[
         Path | None, "File to write (default: report.html in the folder; others are printed)."
     ] = None
@@ -147,6 +150,11 @@ class TrainOptions:
     resume: Annotated[bool, "Go on with the interrupted run in OUT.training."] = False
     checkpoint_every: Annotated[
         PositiveInt | None, "Steps between two checkpoints (default: about every 30 seconds)."
+    ] = None
+    look_every: Annotated[
+        PositiveInt | None,
+        "Epochs between two passes over the training data that see which units never fire "
+        "(default: one pass, after the last epoch).",
     ] = None
     log: Annotated[Path | None, "Folder to log to, for TensorBoard and as CSV."] = None
     record: Annotated[Path | None, "Append the run's figures to this .jsonl file."] = None

@@ -1,12 +1,15 @@
 """`abscise report`: a saved removal as an HTML page, as JSON or as text."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from abscise._errors import MissingExtraError
 from abscise.cli._options import ReportOptions
+from abscise.cli._tracking import thinned_track
 from abscise.cli._usage import UsageError
+from abscise.implicit import read_track
 from abscise.report import Report, report_from_json, summary_of, text, to_html, to_json
 from abscise.store import (
     existing_folder,
@@ -23,6 +26,8 @@ _WRITERS = {"html": to_html, "json": to_json, "text": text}
 def run_report(options: ReportOptions, console: Console) -> bool:
     """Write the page beside the model, or where asked to; print JSON and text."""
     report = read_report(options.folder)
+    if options.tracker is not None:
+        report = replace(report, tracking=thinned_track(read_track(options.tracker)))
     content = _WRITERS[options.format](report)
     out = options.out
     if out is not None and (not out.name or out.is_dir()):

@@ -1,7 +1,8 @@
 """The folder of a training run, beside that of its model, and the command that goes on with it.
 
-`OUT.training` holds the checkpoint and one line per epoch. It stays when the run is done: the
-checkpoint is the only place with the dense network. An empty file says that its model is in OUT.
+`OUT.training` holds the checkpoint, one line per epoch, and the tracker's lines. It stays when the
+run is done: the checkpoint is the only place with the dense network. An empty file says that its
+model is in OUT.
 """
 
 import os
@@ -15,6 +16,7 @@ from threading import Event
 from rich.console import Console
 
 from abscise.cli._options import TrainOptions
+from abscise.cli._tracking import UNITS_FILE
 from abscise.cli._usage import UsageError
 from abscise.store import refuse_foreign
 from abscise.train import Checkpoints, Interrupted, is_finished
@@ -59,8 +61,14 @@ def telling_how_to_go_on(
 ) -> Iterator[Checkpoints | None]:
     """Whatever ends the work inside once the run can be resumed: say how to go on with it."""
     begun = Event()
+
+    def begin() -> None:
+        begun.set()
+        if not options.resume and checkpoints is not None:  # the lines of a run that is done
+            (checkpoints.folder / UNITS_FILE).unlink(missing_ok=True)
+
     try:
-        yield None if checkpoints is None else replace(checkpoints, begun=begun.set)
+        yield None if checkpoints is None else replace(checkpoints, begun=begin)
     except BaseException as stopped:
         if begun.is_set():
             what = str(stopped) if isinstance(stopped, Interrupted) else "the training is kept"
@@ -75,6 +83,7 @@ def resuming(options: TrainOptions) -> str:
         "--set": options.set,
         "--out": [options.out],
         "--checkpoint-every": [options.checkpoint_every],
+        "--look-every": [options.look_every],
         "--log": [options.log],
         "--record": [options.record],
         "--data-root": [options.data_root],
@@ -104,6 +113,7 @@ def _refuse_options(options: TrainOptions) -> None:
     given = (
         ("resume", options.resume),
         ("checkpoint-every", options.checkpoint_every),
+        ("look-every", options.look_every),
         ("sparse", options.sparse),
     )
     for name, value in given:

@@ -17,6 +17,7 @@ from abscise.cli._removal import Destination, keep, measure_both, prove, snap
 from abscise.cli._report import PAGE
 from abscise.cli._run_folder import check_out, check_record, open_run, telling_how_to_go_on
 from abscise.cli._settings import settings
+from abscise.cli._tracking import RunTracker
 from abscise.cli._training_report import training_of
 from abscise.cli._training_view import TrainingView
 from abscise.compaction import Compaction
@@ -24,6 +25,7 @@ from abscise.report import Predictions, Report, inspection_view, report_view, su
 from abscise.store import bytes_on_disk
 from abscise.train import (
     Checkpoints,
+    Data,
     Recipe,
     Split,
     Trained,
@@ -48,10 +50,13 @@ def run_demo(options: DemoOptions, console: Console) -> bool:
     recipe = load_recipe(DEMO_RECIPE, {"seed": options.seed}, control=options.control)
     _ = check_out(options.out)
     console.print(f"abscise demo: recipe {recipe.name}, seed {recipe.seed}")
-    trained = _train(recipe, None, console)
+    data = data_for(recipe)
+    tracker = RunTracker(recipe, data, None, console)
+    trained = _train(recipe, data, console, attachments=[tracker.attach])
     loading = loading_lines(DEMO_RECIPE, {}, options.out)
     destination = Destination(options.out)
     report, compaction = _remove(trained, loading, destination, console)
+    report = replace(report, tracking=tracker.track())
     proven = keep(compaction, destination, console, report)
     if proven:
         _show_loading(loading, options.out, console)
@@ -66,14 +71,22 @@ def run_train(options: TrainOptions, console: Console) -> bool:
     console.print(f"abscise train: recipe {recipe.name}, seed {recipe.seed}")
     loggers = [] if options.log is None else make_loggers(options.log, recipe.name)
     with telling_how_to_go_on(options, opened, console) as checkpoints:
-        trained = _train(
-            recipe, options.data_root, console, checkpoints=checkpoints, loggers=loggers
-        )
-        return _finish(options, trained, checkpoints, console)
+        data = data_for(recipe, options.data_root)
+        how: dict[str, Any] = {"checkpoints": checkpoints, "loggers": loggers}
+        tracker = None
+        if checkpoints is not None:  # without a folder nobody will see what it notes
+            tracker = RunTracker(recipe, data, options.look_every, console, checkpoints)
+            how["attachments"] = [tracker.attach]
+        trained = _train(recipe, data, console, **how)
+        return _finish(options, trained, checkpoints, tracker, console)
 
 
 def _finish(
-    options: TrainOptions, trained: Trained, checkpoints: Checkpoints | None, console: Console
+    options: TrainOptions,
+    trained: Trained,
+    checkpoints: Checkpoints | None,
+    tracker: RunTracker | None,
+    console: Console,
 ) -> bool:
     """Remove, prove, save, record; and only then note that the run is finished."""
     loading: tuple[str, ...] = ()
@@ -81,6 +94,7 @@ def _finish(
         loading = loading_lines(options.recipe, settings(options.set), options.out)
     destination = Destination(options.out, options.sparse)
     report, compaction = _remove(trained, loading, destination, console)
+    report = replace(report, tracking=None if tracker is None else tracker.track())
     proven = keep(compaction, destination, console, report)
     if options.record is not None:
         _record(options.record, trained, report, options.out if proven else None)
@@ -92,9 +106,8 @@ def _finish(
     return proven
 
 
-def _train(recipe: Recipe, data_root: Path | None, console: Console, **how: Any) -> Trained:
+def _train(recipe: Recipe, data: Data, console: Console, **how: Any) -> Trained:
     """Train, showing how far it is."""
-    data = data_for(recipe, data_root)
     with TrainingView(console) as view:
         trained = fit(recipe, data=data, observer=view.show, **how)
     if trained.resumed_at:

@@ -15,6 +15,7 @@ plain SGD, or without something as exact as ReLU.
 from abscise.implicit._activity import Activity, LayerActivity, activity
 from abscise.implicit._diagnose import DEAD, diagnose
 from abscise.implicit._diagnosis import Diagnosis, Fate, Outcome, Part
+from abscise.implicit._firing import Firing, LayerFiring
 from abscise.implicit._gradients import gradient_sizes
 from abscise.implicit._law import NEVER, History, history_of, steps_to
 from abscise.implicit._network import Kind, Network, look_at, parameter_kinds
@@ -35,6 +36,7 @@ from abscise.implicit._recipes import (
 from abscise.implicit._records import HISTOGRAM, LayerRecord, Record
 from abscise.implicit._rule import Decay, Family, Rule, read_rule
 from abscise.implicit._sinks import JsonLines, Sink, TensorBoard, Writer
+from abscise.implicit._track import Track, line_from_json, read_track, track_of
 from abscise.implicit._tracker import THRESHOLDS, Look, Tracker, tracker_of
 
 __all__ = [
@@ -47,10 +49,12 @@ __all__ = [
     "Diagnosis",
     "Family",
     "Fate",
+    "Firing",
     "History",
     "JsonLines",
     "Kind",
     "LayerActivity",
+    "LayerFiring",
     "LayerRecord",
     "Look",
     "Network",
@@ -61,6 +65,7 @@ __all__ = [
     "Sink",
     "Strengths",
     "TensorBoard",
+    "Track",
     "Tracker",
     "Writer",
     "activity",
@@ -73,14 +78,17 @@ __all__ = [
     "diagnose",
     "gradient_sizes",
     "history_of",
+    "line_from_json",
     "look_at",
     "noise_floor",
     "parameter_kinds",
     "read_rule",
+    "read_track",
     "rmsprop_l2",
     "rmsprop_wd",
     "sgd_l2",
     "sgd_wd",
     "steps_to",
+    "track_of",
     "tracker_of",
 ]

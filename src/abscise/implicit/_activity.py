@@ -8,7 +8,7 @@ Activations are read behind the function that rectifies them, in eval mode.
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from typing_extensions import override
 
 from abscise._errors import InputError
 from abscise._inputs import ExampleInputs, as_inputs
+from abscise.implicit._firing import CURVE, Firing, LayerFiring
 from abscise.implicit._layers import forward, running_copy, watch_rectified
 
 SILENT = 1e-12
@@ -86,34 +87,35 @@ class Activity:
     @property
     def gone(self) -> tuple[str, ...]:
         """Layers of which no unit ever fires."""
-        return tuple(layer.layer for layer in self.layers if layer.silent == len(layer.peaks))
+        return self.summary().gone
 
     @override
     def __str__(self) -> str:
         """One line for people, with the cost."""
-        units = sum(len(layer.peaks) for layer in self.layers)
-        silent = sum(layer.silent for layer in self.layers)
-        gone = f"; no unit of {', '.join(self.gone)} ever fires" if self.gone else ""
-        return (
-            f"step {self.step:,}: {silent:,} of {units:,} units silent on {self.samples:,} samples "
-            f"(this pass took {self.wall_s:.2g} s){gone}"
-        )
+        return str(self.summary())
+
+    def summary(self) -> Firing:
+        """Per layer counts, means and the curve of selectivities, not the tensors."""
+        return Firing(self.step, self.samples, self.wall_s, tuple(map(_summary, self.layers)))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values: per layer counts and means, not the tensors."""
-        layers = [
-            {
-                "layer": it.layer,
-                "units": len(it.peaks),
-                "silent": it.silent,
-                "selectivity": it.mean_selectivity,
-                "universality": it.mean_universality,
-                "of_one_class": it.of_one_class,
-            }
-            for it in self.layers
-        ]
-        shown = {"samples": self.samples, "wall_s": self.wall_s, "layers": layers}
-        return {"format": 1, "kind": "activity", "step": self.step, **shown}
+        """Plain values of `summary`."""
+        return self.summary().to_json()
+
+
+def _summary(it: LayerActivity) -> LayerFiring:
+    count = len(it.selectivity)
+    ranks = torch.linspace(0, count - 1, min(count, CURVE), dtype=torch.float64).round().long()
+    curve = it.selectivity.sort().values[ranks]
+    return LayerFiring(
+        layer=it.layer,
+        units=count,
+        silent=it.silent,
+        selectivity=it.mean_selectivity,
+        # Four digits tell units apart; whole numbers of samples would not be shorter.
+        curve=tuple(round(value, 4) for value in curve.tolist()),
+        of_one_class=it.of_one_class,
+    )
 
 
 Batches = Iterable[ExampleInputs] | Iterable[tuple[ExampleInputs, Tensor]]
@@ -133,20 +135,21 @@ def activity(model: nn.Module, data: Batches, *, labelled: bool = False, step: i
         InputError: The data holds no sample, cannot be read twice or does not fit; or nothing in
             the model rectifies.
     """
-    if iter(data) is data:
-        message = "data is read twice: give a list or a loader, not an iterator"
-        raise InputError(message)
+    _refuse_iterator(data)
     started = time.perf_counter()
     peaks: dict[str, Tensor] = {}
-    samples = 0
-    for found, labels in _pass(model, data, labelled=labelled):
-        samples += len(labels) if labels is not None else max(map(len, found.values()), default=0)
-        for name, pooled in found.items():
+    seen: Mapping[str, Tensor] = {}
+    samples = batches = 0
+    for seen, labels in _pass(model, data, labelled=labelled):
+        batches += 1
+        count = _samples(seen, labels)
+        samples += count
+        for name, pooled in seen.items():
+            if not count:
+                continue
             peak = pooled.amax(0)
             peaks[name] = torch.maximum(peaks[name], peak) if name in peaks else peak
-    if not samples or not peaks:
-        message = "data holds no sample, or nothing in the model rectifies: nothing to look at"
-        raise InputError(message)
+    _require(batches, samples, seen)
     quiet = {name: torch.zeros_like(peak, dtype=torch.int64) for name, peak in peaks.items()}
     fired: dict[str, dict[int, Tensor]] = {name: {} for name in peaks}
     for found, labels in _pass(model, data, labelled=labelled):
@@ -161,6 +164,47 @@ def activity(model: nn.Module, data: Batches, *, labelled: bool = False, step: i
         for name, peak in peaks.items()
     )
     return Activity(layers, samples, time.perf_counter() - started, step)
+
+
+def check_batch(model: nn.Module, data: Batches, *, labelled: bool) -> None:
+    """Run the first batch of `data` as `activity` would, to hear now what does not fit.
+
+    Raises:
+        InputError: As of `activity`.
+    """
+    _refuse_iterator(data)
+    found: dict[str, Tensor] = {}
+    labels: Tensor | None = None
+    samples = batches = 0
+    for found, labels in _pass(model, data, labelled=labelled):
+        batches, samples = 1, _samples(found, labels)
+        for pooled in found.values():
+            _count({}, pooled > 0, labels)
+        break
+    _require(batches, samples, found)
+
+
+def _refuse_iterator(data: Batches) -> None:
+    if isinstance(data, Iterator):  # asking a loader for its iterator would draw a random number
+        message = "data is read twice: give a list or a loader, not an iterator"
+        raise InputError(message)
+
+
+def _samples(found: Mapping[str, Tensor], labels: Tensor | None) -> int:
+    return len(labels) if labels is not None else max(map(len, found.values()), default=0)
+
+
+def _require(batches: int, samples: int, found: Mapping[str, Tensor]) -> None:
+    """Something was seen."""
+    if not batches or (found and not samples):
+        message = "data holds no sample: it is empty, or smaller than one batch of its loader"
+        raise InputError(message)
+    if not found:
+        message = (
+            "nothing in the model rectifies, as ReLU does: no unit falls silent in it, and weights "
+            "alone say what is dead (a Tracker works without look=)"
+        )
+        raise InputError(message)
 
 
 def _pass(
@@ -188,8 +232,19 @@ def _pass(
             given, labels = _split(batch, labelled=labelled)
             last, found = "", {}
             with watch_rectified(see):
-                _ = forward(copy, as_inputs(given))
+                _run(copy, given, labelled=labelled)
             yield found, labels
+
+
+def _run(copy: nn.Module, given: Any, *, labelled: bool) -> None:
+    """One batch; pairs that nobody has called labelled are the likeliest mistake."""
+    try:
+        _ = forward(copy, as_inputs(given))
+    except InputError as problem:
+        if labelled or not isinstance(given, tuple | list) or len(given) != 2:
+            raise
+        message = f"{problem}; if a batch is a pair of inputs and labels, say labelled=True"
+        raise InputError(message) from problem
 
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)

@@ -1,13 +1,26 @@
 """What a tracker notes: per layer how many units are dead, and how the others are doing."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from typing_extensions import override
 
+from abscise._json import printable
+
 HISTOGRAM = tuple(10.0**exponent for exponent in range(-12, 2))
 """Edges of the bins of sizes; below the first and above the last there is one bin more."""
+
+
+def few_of(names: Sequence[str], most: int = 3) -> str:
+    """The first of many names, and how many more there are.
+
+    Example:
+        >>> few_of(["a", "b", "c", "d", "e"])
+        'a, b, c and 2 more'
+    """
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +81,7 @@ class Record:
         """One line for people."""
         revived = sum(layer.revived for layer in self.layers)
         back = f", {revived:,} came back" if revived else ""
-        gone = f"; all of {', '.join(self.gone)} is dead" if self.gone else ""
+        gone = f"; all of {few_of(self.gone)} is dead" if self.gone else ""
         return (
             f"step {self.step:,}: {self.dead:,} of {self.units:,} units below "
             f"{self.threshold:g}{back}{gone}"
@@ -78,10 +91,10 @@ class Record:
         """Plain values."""
         layers = [
             {
-                "layer": it.layer,
+                "layer": printable(it.layer),
                 "units": it.units,
                 "by": "gamma" if it.scaled else "weights",
-                "dead": {f"{threshold:g}": count for threshold, count in it.dead.items()},
+                "dead": {repr(float(threshold)): count for threshold, count in it.dead.items()},
                 "revived": it.revived,
                 "histogram": list(it.histogram),
                 "gradient_to_decay": it.gradient_to_decay,

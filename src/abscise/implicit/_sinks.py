@@ -1,7 +1,8 @@
 """Where a tracker's records go: any function; a file of JSON lines; TensorBoard."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +24,9 @@ class Writer(Protocol):
 
 
 class JsonLines:
-    """Appends each record to a file, as one whole line of JSON.
+    """Appends each record to a file, as one whole line of JSON; `read_track` reads it.
+
+    A file holds one run. That of an earlier one is gone on with by `Tracker.load_state_dict` only.
 
     Args:
         path: Is made if it is missing, with its folder.
@@ -31,13 +34,17 @@ class JsonLines:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._ours = False
 
     def __call__(self, record: Record | Activity) -> None:
         """Append the line.
 
         Raises:
-            StoreError: It cannot be written; the file is as it was.
+            StoreError: It cannot be written, or holds an earlier run; the file is as it was.
         """
+        if not self._ours:
+            self._refuse_earlier()
+            self._ours = True
         line = json.dumps(record.to_json(), allow_nan=False) + "\n"
         append_line(self._path, line.encode())
 
@@ -47,7 +54,7 @@ class JsonLines:
         Raises:
             StoreError: The file cannot be read or cut, or a line of its end is none of ours.
         """
-        try:
+        with self._continuing():
             content = self._path.read_bytes() if self._path.exists() else b""
             lines = content.splitlines(keepends=True)
             while lines and json.loads(lines[-1])["step"] > step:
@@ -56,6 +63,19 @@ class JsonLines:
             if kept < len(content):
                 with self._path.open("r+b") as file:
                     _ = file.truncate(kept)
+        self._ours = True
+
+    def _refuse_earlier(self) -> None:
+        with self._continuing():
+            earlier = self._path.exists() and self._path.stat().st_size > 0
+        if earlier:
+            message = f"{self._path} holds an earlier run: name another file, or delete that one"
+            raise StoreError(message)
+
+    @contextmanager
+    def _continuing(self) -> Iterator[None]:
+        try:
+            yield
         except (OSError, ValueError, KeyError, TypeError) as problem:
             message = f"{self._path}: cannot be continued ({type(problem).__name__}: {problem})"
             raise StoreError(message) from problem

@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 
 from abscise._inputs import ExampleInputs, as_inputs
 from abscise._units import Axis
-from abscise.implicit._activity import Activity, Batches, activity
+from abscise.implicit._activity import Activity, Batches, activity, check_batch
 from abscise.implicit._diagnose import DEAD
 from abscise.implicit._layers import Watched, watched_layers
 from abscise.implicit._records import HISTOGRAM, LayerRecord, Record
@@ -65,7 +65,8 @@ class Tracker:
 
     Raises:
         ValueError: A number is out of range.
-        InputError: The model does not run on the example inputs.
+        InputError: The model does not run on the example inputs, or on the first batch of `look`;
+            or nothing in it rectifies, so that there is nothing to look at.
         ModelError: There is no layer to watch.
     """
 
@@ -87,6 +88,8 @@ class Tracker:
         self._model, self._optimizer, self._every = model, optimizer, every
         self._thresholds, self._look, self._sinks = tuple(thresholds), look, tuple(sinks)
         self._layers = watched_layers(model, as_inputs(example_inputs))
+        if look is not None:  # what does not fit is heard of now, not after hours of training
+            check_batch(model, look.data, labelled=look.labelled)
         self._steps = 0
         self._dead: dict[str, Tensor] = {}
         self._handle: RemovableHandle | None = None

@@ -8,6 +8,7 @@ from abscise._certificate import Certificate
 from abscise._environment import Environment
 from abscise._measure import Measurement
 from abscise.compaction import LayerSummary, Plan
+from abscise.implicit import Track
 from abscise.report._training import Training
 
 
@@ -122,6 +123,7 @@ class Report:
         certificate: The proof, where one was made.
         predictions: Both models on labelled examples, where there are any.
         training: How the dense model came about, where that was seen.
+        tracking: What a tracker noted during the training, where one was attached.
         environment: Where all this happened.
         loading: Lines of Python that load the compacted model as `model`.
         title: What the report is about, such as the recipe's name.
@@ -133,6 +135,7 @@ class Report:
     certificate: Certificate | None = None
     predictions: Predictions | None = None
     training: Training | None = None
+    tracking: Track | None = None
     environment: Environment | None = None
     loading: tuple[str, ...] = ()
     title: str = "compacted model"

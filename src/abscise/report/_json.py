@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 
 from abscise._certificate import Certificate
@@ -10,11 +11,14 @@ from abscise._errors import StoreError
 from abscise._json import Fields, check_format, printable, read_fields
 from abscise._measure import Measurement
 from abscise.compaction import LayerSummary, layer_from_fields
+from abscise.implicit import Firing, Record, Track, line_from_json
 from abscise.report._data import Predictions, RemovalSummary, Report
 from abscise.report._training import Training, TrainingPoint
 
-FORMAT = 3
+FORMAT = 4
 
+# A list of numbers over several lines, which no text holds: line breaks in texts are escaped.
+_NUMBERS = re.compile(r"\[\n *[-+.\deE]+(?:,\n *[-+.\deE]+)*\n *\]")
 _DERIVED = ("total", "comparison")
 
 
@@ -23,7 +27,8 @@ def to_json(report: Report) -> str:
 
     Control characters, as the names of layers may have, are written as escapes.
     """
-    return json.dumps(_escaped(_as_dict(report)), indent=1, allow_nan=False) + "\n"
+    text = json.dumps(_escaped(_as_dict(report)), indent=1, allow_nan=False) + "\n"
+    return _NUMBERS.sub(lambda found: " ".join(found[0].split()), text)
 
 
 def report_from_json(value: object) -> Report:
@@ -51,13 +56,16 @@ def report_from_json(value: object) -> Report:
 
 
 def _of_today(value: object) -> object:
-    """A report of format 2, which did not know the bytes on disk, as one of today."""
-    if not isinstance(value, dict) or value.get("format") != FORMAT - 1:
+    """A report of format 2 or 3 as one of today: they did not know all that is told now."""
+    if not isinstance(value, dict) or value.get("format") not in {2, 3}:
         return value
-    added = {
+    added: dict[str, object] = {} if "tracking" in value else {"tracking": None}
+    added |= {
         name: {**measured, "bytes_on_disk": None}
         for name in ("dense", "compacted")
-        if isinstance(measured := value.get(name), dict) and "bytes_on_disk" not in measured
+        if value["format"] == 2
+        and isinstance(measured := value.get(name), dict)
+        and "bytes_on_disk" not in measured
     }
     return {**value, **added, "format": FORMAT}
 
@@ -78,8 +86,16 @@ def _as_dict(report: Report) -> dict[str, object]:
         "certificate": certificate and certificate.to_json(),
         "predictions": report.predictions and dataclasses.asdict(report.predictions),
         "training": training and _plain(dataclasses.asdict(training)),
+        "tracking": report.tracking and _track_as_dict(report.tracking),
         "environment": report.environment and _plain(dataclasses.asdict(report.environment)),
         "loading": list(report.loading),
+    }
+
+
+def _track_as_dict(track: Track) -> dict[str, object]:
+    return {
+        "weights": [it.to_json() for it in track.weights],
+        "activity": [it.to_json() for it in track.activity],
     }
 
 
@@ -112,6 +128,7 @@ def _report(fields: Fields) -> Report:
         ),
         predictions=fields.optional("predictions", lambda name: _predictions(fields, name)),
         training=fields.optional("training", lambda name: _training(fields, name)),
+        tracking=fields.optional("tracking", lambda name: _track(fields, name)),
         environment=fields.optional("environment", lambda name: _environment(fields, name)),
         loading=fields.texts("loading"),
     )
@@ -195,6 +212,21 @@ def _point(fields: Fields) -> TrainingPoint:
         accuracy=fields.number("accuracy", 0, 1),
         learning_rate=fields.number("learning_rate"),
         layers={layer: _dying(inner, layer) for layer in layers},
+    )
+
+
+def _track(outer: Fields, name: str) -> Track:
+    fields = _inner(outer, name, Track)
+    found = {
+        kind: [
+            line_from_json(item, f"{fields.where}: {kind}[{index}]", kind)
+            for index, item in enumerate(fields.items(kind))
+        ]
+        for kind in _names(Track)
+    }
+    return Track(
+        tuple(it for it in found["weights"] if isinstance(it, Record)),
+        tuple(it for it in found["activity"] if isinstance(it, Firing)),
     )
 
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from importlib.resources import files
 
-from abscise.report import _sections, _words
+from abscise.report import _sections, _tracking_page, _words
 from abscise.report._data import Report
 from abscise.report._extra import require_extra
 from abscise.report._training import Training
@@ -37,6 +37,7 @@ def to_html(report: Report) -> str:
             for name, both in _figures(report).items()
         },
         say=_sections,
+        tracked=_tracking_page,
         selected_line=_words.selected_line,
         conditions_line=_words.conditions_line,
         status=_words.status,
@@ -52,9 +53,13 @@ def _figures(report: Report) -> dict[str, list[str]]:
     rows = report.layers[: _sections.DRAWN_LAYERS]
     if any(row.units for row in rows):
         found["network"] = [draw_network(rows, width) for width in widths]
+    if report.tracking is not None:
+        found |= _tracking_page.tracking_figures(report.tracking, widths)
     how = None if report.training is None else _first_layers(report.training)
     if how is not None and how.points:
-        if any(units for _, units in how.points[-1].layers.values()):
+        # The tracker's maps show the same and more.
+        layers = how.points[-1].layers if "evidence" not in found else {}
+        if any(units for _, units in layers.values()):
             found["dying"] = [draw_dying(how, width) for width in widths]
         if len(how.points) > 1:
             found["curves"] = [draw_curves(how, width) for width in widths]

@@ -21,6 +21,7 @@ from abscise.report._words import (
 )
 
 DRAWN_LAYERS = 400
+DRAWN_PANELS = 48
 LISTED_ROWS = 1000
 """More would make a page that browsers are slow to show; the whole is in report.json."""
 _NOISY = 0.5

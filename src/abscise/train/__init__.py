@@ -25,7 +25,7 @@ from abscise.train._optimizers import build_optimizer
 from abscise.train._parts import Attach, Attachment
 from abscise.train._progress import DYING, Dying, Observer, Progress, dying_units
 from abscise.train._recipe import Recipe
-from abscise.train._recipe_data import data_for, facts_of
+from abscise.train._recipe_data import data_for, facts_of, limited
 from abscise.train._recipe_files import control_names, load_recipe, recipe_from, recipe_names
 from abscise.train._record import Run, record_run, run_fields, run_of
 from abscise.train._resnet import ResNet
@@ -74,6 +74,7 @@ __all__ = [
     "finish_run",
     "fit",
     "is_finished",
+    "limited",
     "load_data",
     "load_recipe",
     "make_loggers",

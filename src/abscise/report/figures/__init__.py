@@ -6,7 +6,18 @@ a role, which becomes its class. So one drawing serves light, dark and paper.
 
 from abscise.report.figures._curves import draw_curves
 from abscise.report.figures._dying import draw_dying
+from abscise.report.figures._evidence import draw_evidence
+from abscise.report.figures._multiples import draw_ratios, draw_selectivity, draw_sizes
 from abscise.report.figures._network import draw_network
 from abscise.report.figures._pareto import draw_paretos
 
-__all__ = ["draw_curves", "draw_dying", "draw_network", "draw_paretos"]
+__all__ = [
+    "draw_curves",
+    "draw_dying",
+    "draw_evidence",
+    "draw_network",
+    "draw_paretos",
+    "draw_ratios",
+    "draw_selectivity",
+    "draw_sizes",
+]

@@ -1,14 +1,11 @@
 """The heat map of dying units: a row per layer, a column per look at the training."""
 
-from collections.abc import Iterator
-from itertools import groupby
-
 from matplotlib.axes import Axes
 
 from abscise.report._training import Training, TrainingPoint
+from abscise.report.figures._heat import cells, legend
 from abscise.report.figures._svg import Drawing, column, plain_style, shortened, time_axis
 
-LEVELS = 10
 _MOST_COLUMNS = 200
 _MOST_CELLS = 8000
 _NARROW = 480
@@ -30,12 +27,12 @@ def draw_dying(training: Training, width: int) -> str:
         steps = points[-1].step
         axes.set(xlim=(0, steps), ylim=(len(layers), 0), yticks=[])
         over = drawing.canvas()
-        _legend(drawing, over, names)
+        legend(drawing, over, names, "all dying")
         time_axis(axes, steps, narrow=narrow)
         strip = 0.5 if narrow else 0.06
         for index, layer in enumerate(layers):
-            cells = _cells(points, layer)
-            for level, start, end in cells:
+            course = [(point.step, *point.layers[layer]) for point in points]
+            for level, start, end in cells(course):
                 box = (start, index + strip, end, index + 0.94)
                 drawing.box(axes, box, f"heat heat-{level}")
             _name(drawing, over, layer, counts[layer], (top + row * index, row), names)
@@ -55,20 +52,6 @@ def _row_height(rows: int, *, narrow: bool) -> float:
     if rows <= 12:
         return 30.0
     return 20.0 if rows <= 40 else 14.0
-
-
-def _cells(points: tuple[TrainingPoint, ...], layer: str) -> Iterator[tuple[int, int, int]]:
-    """(level, first step, last step) of each stretch; a look stands for the time before it."""
-    start = 0
-    for level, run in groupby(points, key=lambda point: _level(point.layers[layer])):
-        end = list(run)[-1].step
-        yield level, start, end
-        start = end
-
-
-def _level(counts: tuple[int, int]) -> int:
-    dying, units = counts
-    return -(-LEVELS * dying // units)
 
 
 def _name(
@@ -95,13 +78,3 @@ def _name(
 def _count(counts: tuple[int, int]) -> str:
     dying, units = counts
     return f"{dying:,} of {units:,}"
-
-
-def _legend(drawing: Drawing, over: Axes, left: float) -> None:
-    """From none to all of the units, above the rows."""
-    drawing.text(over, (left, 14), "none", "axis", size=11)
-    cell = 12.0
-    for level in range(LEVELS + 1):
-        start = left + 34 + cell * level
-        drawing.box(over, (start, 5, start + cell, 16), f"heat heat-{level}")
-    drawing.text(over, (left + 40 + cell * (LEVELS + 1), 14), "all dying", "axis", size=11)
