@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from abscise.sparsify._attach import Validate
 from abscise.sparsify._slices import Slice
+from abscise.sparsify._sparsifier import Validate
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from typing_extensions import override
 
 from abscise._schedules import Cubic
 from abscise._units import UnitMap
-from abscise.sparsify._attach import Sparsifier, Worker
 from abscise.sparsify._choice import Choice, check_groups
 from abscise.sparsify._fields import FORMAT, read_count, read_keys
 from abscise.sparsify._groups import ELEMENTS, Groups
@@ -28,6 +27,7 @@ from abscise.sparsify._masks import (
 )
 from abscise.sparsify._slices import Bunch
 from abscise.sparsify._smallest import smallest
+from abscise.sparsify._sparsifier import Sparsifier, Worker
 
 
 class Scope(StrEnum):

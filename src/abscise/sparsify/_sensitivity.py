@@ -10,16 +10,12 @@ from torch.optim import Optimizer
 from typing_extensions import override
 
 from abscise._schedules import Constant
-from abscise.sparsify._attach import Sparsifier
 from abscise.sparsify._choice import Choice
 from abscise.sparsify._measure import BatchMean, ExampleMean, Measure
 from abscise.sparsify._outputs import Mean, Outputs
-from abscise.sparsify._sensitivity_worker import (
-    Observing,
-    SensitivityWorker,
-    Shrunk,
-    check_share,
-)
+from abscise.sparsify._sensitivity_worker import Observing, SensitivityWorker
+from abscise.sparsify._shrunk import Shrunk, check_share
+from abscise.sparsify._sparsifier import Sparsifier
 from abscise.sparsify._weights import (
     check_dtype,
     is_direction,

@@ -10,13 +10,13 @@ from torch import nn
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from abscise.sparsify._attach import Sparsifier, Validate, Worker
 from abscise.sparsify._bisection import Bisection, largest_threshold
 from abscise.sparsify._choice import Choice
 from abscise.sparsify._groups import EVERYTHING
 from abscise.sparsify._kept import Check, Kept
 from abscise.sparsify._masks import element_shapes, hold_, join_
 from abscise.sparsify._slices import Bunch
+from abscise.sparsify._sparsifier import Sparsifier, Validate, Worker
 from abscise.sparsify._threshold_state import LOST, STILL, ThresholdState, read_threshold_state
 from abscise.sparsify._weights import named_tensors
 
