@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
+from typing_extensions import override
 
 from abscise._inputs import map_tensors
 from abscise.sparsify._weights import unwrapped
@@ -92,6 +93,11 @@ class ForwardWatch:
         self._handles: list[RemovableHandle] = []
         self._devices = {p.device for p in model.parameters() if p.device.type in ("cpu", "cuda")}
 
+    @override
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy of the model, or one read from a file, has hooks that do nothing."""
+        return _asleep, ()
+
     def start(self) -> None:
         """Hook the model."""
         self._handles = [
@@ -124,6 +130,10 @@ class ForwardWatch:
     def _norm(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._seen is not None and torch.is_grad_enabled() and takes_batch(module):
             self._seen.norms.setdefault(id(module), []).append(read_of(args, kwargs).detach())
+
+
+def _asleep() -> ForwardWatch:
+    return ForwardWatch(nn.Module(), lambda: False)
 
 
 def _state(device: torch.device) -> Tensor:
