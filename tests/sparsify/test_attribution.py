@@ -15,14 +15,14 @@ from typing_extensions import override
 from abscise import attach
 from abscise.sparsify import Sensitivity, SensitivityWorker
 
-EXAMPLES = 4
+EXAMPLES = 8
 SEED = 7
 
 
 class Own(nn.Module):
     """Dropout beside a weight of its own, in one module."""
 
-    def __init__(self, share: float = 0.05) -> None:
+    def __init__(self, share: float = 0.02) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(6, 6))
         self.share = share

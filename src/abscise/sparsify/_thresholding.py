@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 from typing_extensions import override
 
+from abscise._schedules import check_number, check_whole
 from abscise.sparsify._bisection import Bisection, largest_threshold
 from abscise.sparsify._choice import Choice
 from abscise.sparsify._groups import EVERYTHING
@@ -74,9 +75,8 @@ class Thresholding(Sparsifier["ThresholdingWorker"]):
             raise ValueError(message)
         least = (("every", self.every, 1), ("after", self.after, 0), ("patience", self.patience, 1))
         for name, value, limit in least:
-            if value is not None and value < limit:
-                message = f"Thresholding: {name} must be >= {limit}, got {value!r}"
-                raise ValueError(message)
+            if value is not None:
+                check_whole("Thresholding", value, name, limit)
         _ = self._choice
 
     @property
@@ -267,6 +267,7 @@ def _checked(values: object) -> tuple[float, float]:
 
 
 def _check_number(name: str, value: float) -> None:
+    check_number("Thresholding", value, name)
     if not 0 <= value < math.inf:
         message = f"Thresholding: {name} must be >= 0 and finite, got {value!r}"
         raise ValueError(message)
