@@ -166,3 +166,50 @@ def test_dropout_that_is_switched_on_after_the_proof_has_the_masks_of_the_forwar
         found = attachment.worker.sensitivities
         assert near(found, defined(model, inputs), 1e-12)
         assert not near(found, defined(model.eval(), inputs), 1e-12)
+
+
+class Late(nn.Module):
+    """A weight of its own that takes part when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.randn(6))
+        self.awake = False
+
+    @override
+    def forward(self, inputs: Tensor) -> Tensor:
+        return (inputs + self.shift if self.awake else inputs).tanh()
+
+
+def test_a_weight_that_takes_part_only_later_is_measured_then() -> None:
+    _ = torch.manual_seed(0)
+    late, inputs = Late(), read(torch.float64)
+    model = nn.Sequential(nn.Linear(5, 6), late, nn.Linear(6, 3)).double()
+    with attach(Sensitivity(0.1), SGD(model.parameters(), 0.1), model) as attachment:
+        attachment.observe(forward(model, inputs))
+        assert not bool(attachment.worker.sensitivities["1.shift"].any())
+        observed(attachment.worker)
+        late.awake = True
+        attachment.observe(forward(model, inputs))
+        assert near(attachment.worker.sensitivities, defined(model, inputs), 1e-12)
+
+
+@pytest.mark.parametrize("mean", ["examples", "batch"])
+@pytest.mark.parametrize("name", ["prelu", "sparse embedding"])
+def test_a_weight_that_is_frozen_later_has_no_sensitivity_until_it_is_trained_again(
+    name: str, mean: str
+) -> None:
+    model, inputs = network(name, torch.float64), read(torch.float64)
+    part = model.get_submodule("1")
+    with attach(Sensitivity(0.1, mean=mean), SGD(model.parameters(), 0.1), model) as attachment:
+        seen = []
+        for trained in (True, False, True):
+            _ = part.requires_grad_(trained)
+            attachment.observe(forward(model, inputs))
+            observed(attachment.worker)
+            of = attachment.worker.sensitivities
+            seen.append({key: one.clone() for key, one in of.items()})
+    own = [key for key in seen[0] if key.startswith("1.")]
+    assert all(bool(seen[0][key].any()) and not bool(seen[1][key].any()) for key in own)
+    assert near(seen[2], seen[0], 0.0)
+    assert all(near({k: seen[1][k]}, {k: seen[0][k]}, 0.0) for k in seen[0] if k not in own)

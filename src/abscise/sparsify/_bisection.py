@@ -16,7 +16,8 @@ from abscise.sparsify._sparsifier import Validate
 class Bisection:
     """The threshold is looked for whenever the validation loss has stopped falling.
 
-    It is the largest at which the loss stays <= (1 + tolerance) * the best since the last time.
+    It is the largest at which the loss stays <= (1 + tolerance) * the best since the last time; a
+    best loss below 0 may be missed by as large a share of its size.
 
     Args:
         tolerance: >= 0.

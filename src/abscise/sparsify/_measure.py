@@ -65,8 +65,10 @@ class ExampleMean:
         for one in sums:
             parts |= one.parts(chosen.numel())
         parts |= self._one_by_one(single, chosen, logits, source)
-        return {  # what is not there, the logits do not depend on
-            name: parts[name] if name in parts else Whole(torch.zeros_like(value))
+        return {  # what is not there, the logits do not depend on, or it has been frozen
+            name: parts[name]
+            if name in parts and value.requires_grad
+            else Whole(torch.zeros_like(value))
             for name, value in self._parameters.items()
         }
 
@@ -83,12 +85,19 @@ class ExampleMean:
         logits = logits_of(output)
         counts = tuple(len(calls.get(id(module), ())) for module in self._owners)
         source = self._known.get(counts)
-        if source is None or not source.fits(calls, len(logits)):
+        if source is None or not source.fits(calls, len(logits)) or self._more(source, logits):
             output, calls = rerun.run(self._model.modules())
             logits = logits_of(output)
             source = attribute(self._model, logits, calls, self._parameters)
             self._known[counts] = source
         return logits, calls, source
+
+    def _more(self, source: Attribution, logits: Tensor) -> bool:
+        """Do the logits depend on a parameter that was nowhere? If not, nothing is run."""
+        known = {name for group in source.groups for name in group.names} | {*source.single}
+        at = [value for name, value in self._parameters.items() if name not in known]
+        zeros = torch.zeros_like(logits)[None]
+        return any(one is not None for one in gradients(logits, at, zeros, batched=False))
 
     def _one_by_one(
         self, names: Sequence[str], chosen: Tensor, logits: Tensor, source: Attribution

@@ -198,7 +198,7 @@ class ThresholdingWorker(Worker):
         state.best = min(state.best, loss)
         if state.waiting < how.plateau or not self._begun:
             return Check(state.step, loss, error, self.zeros, 0.0)
-        limit = (1 + how.tolerance) * state.best
+        limit = (1 + math.copysign(how.tolerance, state.best)) * state.best
         threshold = 0.0
         if loss <= limit:
             threshold = largest_threshold(self._pieces, state.masks, how, limit, validate)
