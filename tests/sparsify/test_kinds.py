@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from torch import nn
 
 from abscise.sparsify import (
     Bisection,
@@ -14,6 +15,8 @@ from abscise.sparsify import (
     Sensitivity,
     SeReNe,
     Thresholding,
+    strength_to_vanish,
+    typical_size,
 )
 
 MAKING: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
@@ -72,3 +75,17 @@ def test_a_number_is_a_number(name: str, option: str, value: Any) -> None:
 def test_a_switch_is_true_or_false(option: str, value: Any) -> None:
     with pytest.raises(TypeError, match=f"^Sensitivity: {option} must be True or False, got"):
         _ = Sensitivity(0.1, **{option: value})
+
+
+@pytest.mark.parametrize("option", ["size", "threshold", "steps"])
+def test_a_strength_is_found_from_numbers(option: str) -> None:
+    options: dict[str, Any] = {"size": 0.1, "threshold": 0.01, "steps": 100}
+    _ = strength_to_vanish(**options)
+    with pytest.raises(TypeError, match=f"^strength_to_vanish: {option} must be a number, got '1'"):
+        _ = strength_to_vanish(**{**options, option: "1"})
+
+
+def test_a_quantile_is_a_number() -> None:
+    quantile: Any = "0.5"
+    with pytest.raises(TypeError, match=r"^typical_size: quantile must be a number, got '0\.5'"):
+        _ = typical_size(nn.Linear(2, 2), quantile=quantile)

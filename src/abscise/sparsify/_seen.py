@@ -91,7 +91,6 @@ class ForwardWatch:
         self._wanted = wanted
         self._seen: Seen | None = None
         self._handles: list[RemovableHandle] = []
-        self._devices = {p.device for p in model.parameters() if p.device.type in ("cpu", "cuda")}
 
     @override
     def __reduce__(self) -> tuple[Any, ...]:
@@ -124,7 +123,7 @@ class ForwardWatch:
 
     def _root(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if torch.is_grad_enabled() and self._wanted():
-            random = {one: _state(one) for one in self._devices}
+            random = {one: _state(one) for one in _devices(self._model)}
             self._seen = Seen(args, kwargs, random, versions_of((args, kwargs)))
 
     def _norm(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -134,6 +133,11 @@ class ForwardWatch:
 
 def _asleep() -> ForwardWatch:
     return ForwardWatch(nn.Module(), lambda: False)
+
+
+def _devices(model: nn.Module) -> set[torch.device]:
+    """Where a forward pass may draw numbers: on the CPU in any case, and beside its weights."""
+    return {torch.device("cpu")} | {p.device for p in model.parameters() if p.device.type == "cuda"}
 
 
 def _state(device: torch.device) -> Tensor:
