@@ -130,6 +130,21 @@ def check_number(name: str, value: object, what: str) -> None:
         raise TypeError(message)
 
 
+def check_whole(name: str, value: object, what: str, least: int) -> None:
+    """Refuse what is no whole number, or one below `least`; booleans are none.
+
+    Raises:
+        TypeError: It is no whole number; the text names the thing and the value.
+        ValueError: It is too small.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        message = f"{name}: {what} must be a whole number, got {value!r:.60}"
+        raise TypeError(message)
+    if value < least:
+        message = f"{name}: {what} must be >= {least}, got {value!r}"
+        raise ValueError(message)
+
+
 def _check_span(name: str, steps: int, after: int) -> None:
     if steps < 1:
         message = f"{name}: steps must be >= 1, got {steps!r}"

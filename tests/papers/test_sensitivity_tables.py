@@ -112,7 +112,10 @@ def test_the_sentences_tell_what_sensitivity_adds_and_whether_the_figure_is_reac
     assert "sensitivity 13.3x at 1.80 % test error, its control with S = 0 6.7x" in said
     assert "2.00 times as much" in said
     assert "seeds)" not in said
-    assert "the figure to reach is 10x at 2 % test error (recalled); sensitivity reaches 13" in said
+    assert (
+        "the figure to reach is 10x at 2 % test error (recalled); read off the curve of the test "
+        "error, sensitivity reaches 13" in said
+    )
     worse = {key: [rung(2.0, 150, 1.9)] for key in RUNS}
     other = " ".join(PAPER.outcome(finished(tmp_path / "worse", worse)).sentences)
     assert "comes nearest, with 6.7x at 1.90 %" in other

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD
+from typing_extensions import override
 
 from abscise import attach
 from abscise.sparsify import Outputs, SeReNe
@@ -156,3 +157,29 @@ def test_logits_may_be_anywhere_in_the_output() -> None:
         attachment.observe(of_dicts(model(*args, **kwargs)))
         assert not bool(attachment.worker.sensitivities["unused.weight"].any())
         assert bool(attachment.worker.sensitivities["left.weight"].any())
+
+
+def test_a_layer_whose_weights_another_module_reads_is_refused_by_name() -> None:
+    """Its units are not seen; taken for 0, their sensitivity would let them shrink away."""
+
+    class Heard(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+            self.head, self.idle = nn.Linear(4, 3), nn.Linear(4, 3)
+
+        @override
+        def forward(self, inputs: Tensor) -> Tensor:
+            return self.head(self.attention(inputs, inputs, inputs)[0].mean(1))
+
+    model = Heard()
+    optimizer = SGD(model.parameters(), 0.1)
+    inputs = torch.randn(5, 2, 4)
+    with attach(SeReNe(0.1), optimizer, model) as attachment:
+        logits = model(inputs)
+        with pytest.raises(ValueError, match=r"depend on attention.out_proj, .*exclude=\('att"):
+            attachment.observe(logits)
+    with attach(SeReNe(0.1, exclude=("attention.out_proj",)), optimizer, model) as attachment:
+        attachment.observe(model(inputs))
+        assert not bool(attachment.worker.sensitivities["idle.weight"].any())  # nothing reads it
+        assert bool(attachment.worker.sensitivities["head.weight"].any())

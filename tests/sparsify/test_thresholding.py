@@ -370,3 +370,22 @@ def test_an_impossible_option_is_refused_in_one_line(case: str) -> None:
 def test_an_impossible_search_is_refused(options: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=f"^Bisection: {text}"):
         _ = Bisection(**options)
+
+
+@pytest.mark.parametrize("best", [-2.0, 2.0])
+def test_the_tolerance_is_a_share_of_the_losss_size_also_below_zero(best: float) -> None:
+    for rise, falls in ((0.025, True), (0.2, False)):
+        model = nn.Linear(4, 4)
+        optimizer = SGD(model.parameters(), 1e-9)
+        options = Bisection(tolerance=0.05, plateau=1, evaluations=10)
+        driver = attach(Thresholding(1.0, options), optimizer, model)
+
+        def validate(model: nn.Module = model, rise: float = rise) -> tuple[float, float]:
+            gone = any(bool((one == 0).any()) for one in model.parameters())
+            return best + rise * abs(best) * gone, 0.1
+
+        for _ in range(3):
+            model(torch.ones(2, 4)).sum().backward()
+            optimizer.step()
+            _ = driver.after_epoch(validate)
+        assert (driver.worker.zeros > 0) == falls

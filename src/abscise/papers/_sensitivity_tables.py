@@ -127,13 +127,13 @@ def _reached(scene: Scene, figure: Figure, steps: Steps, titles: Mapping[str, st
     there = {name: step for name, step in curves.items() if step is not None}
     head = (
         f"{scene.title}: the figure to reach is {figure.compression:g}x at {figure.error:g} % test "
-        "error (recalled)"
+        "error (recalled); read off the curve of the test error"
     )
     if not there:
-        return f"{head}; no method gets below that error once weights are gone."
+        return f"{head}, no method gets below that error once weights are gone."
     best = max(there, key=lambda name: there[name].compression)
     verb = "reaches" if there[best].compression >= figure.compression else "comes nearest, with"
-    return f"{head}; {titles[best]} {verb} {_told(there[best])}{_fewer(there[best], steps)}."
+    return f"{head}, {titles[best]} {verb} {_told(there[best])}{_fewer(there[best], steps)}."
 
 
 def _complete(steps: Steps, allowed: float) -> dict[str, Step]:

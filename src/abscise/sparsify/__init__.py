@@ -28,14 +28,7 @@ What an attachment has done and remembers is in `Attachment.worker`, for `Proxim
 """
 
 from abscise._schedules import Constant, Cubic, PerDepth, Schedule, WarmUp
-from abscise.sparsify._attach import (
-    Attachment,
-    Sparsifier,
-    Validate,
-    Worker,
-    attach,
-    attachments_of,
-)
+from abscise.sparsify._attach import Attachment, attach, attachments_of
 from abscise.sparsify._bisection import Bisection
 from abscise.sparsify._decay import DecayWorker, DecoupledDecay, Lobster
 from abscise.sparsify._driver import ProximalWorker
@@ -49,6 +42,7 @@ from abscise.sparsify._sensitivity import Sensitivity
 from abscise.sparsify._sensitivity_worker import SensitivityWorker
 from abscise.sparsify._serene import SeReNe
 from abscise.sparsify._slimming import Form, NetworkSlimming, NetworkSlimmingWorker
+from abscise.sparsify._sparsifier import Sparsifier, Validate, Worker
 from abscise.sparsify._thresholding import Thresholding, ThresholdingWorker
 from abscise.sparsify._vanishing import strength_to_vanish, typical_size
 

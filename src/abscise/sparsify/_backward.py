@@ -67,7 +67,14 @@ def chunks(chosen: Tensor, logits: Tensor, size: int, chunk_bytes: int) -> Itera
 def _grad(
     logits: Tensor, at: tuple[Tensor | GradientEdge, ...], ahead: Tensor, *, batched: bool
 ) -> tuple[Tensor | None, ...]:
-    places: Any = at  # torch's annotations want all tensors or all edges
-    return torch.autograd.grad(
-        logits, places, ahead, retain_graph=True, allow_unused=True, is_grads_batched=batched
+    # A weight that was frozen since the sparsifier was attached has no gradient.
+    there = [not isinstance(one, Tensor) or one.requires_grad for one in at]
+    places: Any = [one for one, wanted in zip(at, there, strict=True) if wanted]  # edges, too
+    if not places:
+        return (None,) * len(at)
+    found = iter(
+        torch.autograd.grad(
+            logits, places, ahead, retain_graph=True, allow_unused=True, is_grads_batched=batched
+        )
     )
+    return tuple(next(found) if wanted else None for wanted in there)

@@ -7,15 +7,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from abscise.sparsify._attach import Validate
+from abscise._schedules import check_number, check_whole
 from abscise.sparsify._slices import Slice
+from abscise.sparsify._sparsifier import Validate
 
 
 @dataclass(frozen=True, slots=True)
 class Bisection:
     """The threshold is looked for whenever the validation loss has stopped falling.
 
-    It is the largest at which the loss stays <= (1 + tolerance) * the best since the last time.
+    It is the largest at which the loss stays <= (1 + tolerance) * the best since the last time; a
+    best loss below 0 may be missed by as large a share of its size.
 
     Args:
         tolerance: >= 0.
@@ -28,13 +30,12 @@ class Bisection:
     evaluations: int = 20
 
     def __post_init__(self) -> None:
+        check_number("Bisection", self.tolerance, "tolerance")
         if not 0 <= self.tolerance < math.inf:
             message = f"Bisection: tolerance must be >= 0 and finite, got {self.tolerance!r}"
             raise ValueError(message)
         for name, value in (("plateau", self.plateau), ("evaluations", self.evaluations)):
-            if value < 1:
-                message = f"Bisection: {name} must be >= 1, got {value!r}"
-                raise ValueError(message)
+            check_whole("Bisection", value, name, 1)
 
 
 def largest_threshold(

@@ -10,11 +10,11 @@ from torch.optim import Optimizer
 from typing_extensions import override
 
 from abscise._schedules import Constant, check_strength
-from abscise.sparsify._attach import Sparsifier, Worker
 from abscise.sparsify._choice import Choice
 from abscise.sparsify._fields import FORMAT, read_count, read_keys
 from abscise.sparsify._groups import EVERYTHING
 from abscise.sparsify._slices import Bunch
+from abscise.sparsify._sparsifier import Sparsifier, Worker
 from abscise.sparsify._weights import check_dtype
 
 

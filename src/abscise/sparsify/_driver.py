@@ -10,11 +10,11 @@ from typing_extensions import override
 
 from abscise._schedules import check_strength
 from abscise.penalties import Kind
-from abscise.sparsify._attach import Worker
 from abscise.sparsify._budget import START, Budget, Control
 from abscise.sparsify._layers import Layer, Rates, Taken
 from abscise.sparsify._masks import hold_, join_
 from abscise.sparsify._metric import Metric, rate_of
+from abscise.sparsify._sparsifier import Worker
 from abscise.sparsify._state import State, read_state
 from abscise.sparsify._watch import Watch
 

@@ -1,7 +1,7 @@
 """Gradients of single examples with respect to the parameters of one module, from one call of it.
 
-Linear layers, convolutions and batch norms have formulas; any other module is run again, example by
-example under `torch.func.vmap`. All give `(examples, passes, *shape of the parameter)`.
+Linear layers, convolutions, batch norms and PReLU have formulas; any other module is run again,
+example by example under `torch.func.vmap`. All give `(examples, passes, *shape of the parameter)`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,8 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.functional import pad
 
 from abscise._inputs import map_tensors
-from abscise.sparsify._rerun import Call, tensors_of
+from abscise.sparsify._rerun import Call
+from abscise.sparsify._seen import tensors_of
 
 Deltas = Sequence[Tensor | None]
 """For each edge of a call the gradients of the outputs: `(passes, examples, ...)`; None: none."""
@@ -69,6 +70,13 @@ def rule_of(host: Host, call: Call) -> Rule | None:
         return _linear
     if type(module) in CONVOLUTIONS and _is_plain(module, call.args[0]):
         return _convolution
+    return _channelwise(module, call)
+
+
+def _channelwise(module: nn.Module, call: Call) -> Rule | None:
+    """Of what does the same to all of a channel."""
+    if type(module) is nn.PReLU and call.args[0].ndim > 1:
+        return _prelu
     return _batch_norm if type(module) in NORMS and call.statistics is not None else None
 
 
@@ -139,6 +147,12 @@ def _batch_norm(module: Any, call: Call, read: Tensor, delta: Tensor) -> Found:
     return {"weight": summed(delta * normed), "bias": summed(delta)}
 
 
+def _prelu(module: nn.PReLU, _call: Call, read: Tensor, delta: Tensor) -> Found:
+    each = delta * read.clamp(max=0)
+    channels = each.reshape(*each.shape[:2], module.num_parameters, -1)
+    return {"weight": channels.sum(3).transpose(0, 1)}
+
+
 def _recomputed(host: Host, call: Call, deltas: Deltas, rows: slice) -> Found:
     """By running the module again on each example alone."""
     there = [
@@ -166,11 +180,11 @@ def _recomputed(host: Host, call: Call, deltas: Deltas, rows: slice) -> Found:
         return torch.stack(parts).sum()
 
     def gradient(weights: Found, tensors: list[Tensor], ahead: list[Tensor]) -> Found:
-        over_passes = vmap(grad(value), (None, None, 0), randomness="different")
+        over_passes = vmap(grad(value), (None, None, 0), randomness="error")
         return over_passes(weights, tensors, ahead)
 
     weights = {name: weight.detach() for name, weight in own.items()}
     tensors = [one[rows] if has_rows else one for one, has_rows in zip(given, batched, strict=True)]
     dims = [0 if has_rows else None for has_rows in batched]
-    over_examples = vmap(gradient, (None, dims, 1), randomness="different")
+    over_examples = vmap(gradient, (None, dims, 1), randomness="error")
     return over_examples(weights, tensors, [delta[:, rows] for _, delta in there])

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from abscise._schedules import Cubic
+from abscise._schedules import Cubic, check_number, check_whole
 from abscise._units import UnitMap
-from abscise.sparsify._attach import Sparsifier, Worker
 from abscise.sparsify._choice import Choice, check_groups
 from abscise.sparsify._fields import FORMAT, read_count, read_keys
 from abscise.sparsify._groups import ELEMENTS, Groups
@@ -28,6 +27,7 @@ from abscise.sparsify._masks import (
 )
 from abscise.sparsify._slices import Bunch
 from abscise.sparsify._smallest import smallest
+from abscise.sparsify._sparsifier import Sparsifier, Worker
 
 
 class Scope(StrEnum):
@@ -79,6 +79,7 @@ class Magnitude(Sparsifier["MagnitudeWorker"]):
     pinned: bool = False
 
     def __post_init__(self) -> None:
+        check_number("Magnitude", self.target_sparsity, "target_sparsity")
         if not 0 <= self.target_sparsity < 1:
             message = f"Magnitude: target_sparsity must be in [0, 1), got {self.target_sparsity!r}"
             raise ValueError(message)
@@ -87,9 +88,7 @@ class Magnitude(Sparsifier["MagnitudeWorker"]):
             ("after", self.after, 0),
             ("every", self.every, 1),
         ):
-            if value < least:
-                message = f"Magnitude: {field} must be >= {least}, got {value!r}"
-                raise ValueError(message)
+            check_whole("Magnitude", value, field, least)
         check_groups("Magnitude", self.groups)
         if self.scope not in tuple(Scope):
             message = f"Magnitude: scope must be one of {', '.join(Scope)}, got {self.scope!r}"

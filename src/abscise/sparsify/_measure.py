@@ -1,8 +1,8 @@
-"""Sensitivities, measured: of parameters by example or by batch, of units by their outputs."""
+"""Sensitivities of parameters, measured: by example or by batch."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -55,19 +55,20 @@ class ExampleMean:
             found = iter(gradients(logits, at, ahead, batched=source.batched))
             for one in sums:
                 deltas = [[next(found) for _ in call.edges] for call in one.calls]
-                if not one.group.certain and _any(deltas):
-                    single += [name for name in one.group.names if name not in single]
-                else:
-                    one.add(deltas)
+                unproved = not one.group.certain and _any(deltas)
+                if one.group.names[0] not in single and (unproved or not _added(one, deltas)):
+                    single += one.group.names
             del found
-        if len(single) > len(source.single):  # what was proved by zeros alone is not zero any more
+        if len(single) > len(source.single):  # zeros have come to life, or dropout was switched on
             self._known.clear()
         parts: Measured = {}
         for one in sums:
             parts |= one.parts(chosen.numel())
         parts |= self._one_by_one(single, chosen, logits, source)
-        return {  # what is not there, the logits do not depend on
-            name: parts[name] if name in parts else Whole(torch.zeros_like(value))
+        return {  # what is not there, the logits do not depend on, or it has been frozen
+            name: parts[name]
+            if name in parts and value.requires_grad
+            else Whole(torch.zeros_like(value))
             for name, value in self._parameters.items()
         }
 
@@ -84,12 +85,19 @@ class ExampleMean:
         logits = logits_of(output)
         counts = tuple(len(calls.get(id(module), ())) for module in self._owners)
         source = self._known.get(counts)
-        if source is None or not source.fits(calls, len(logits)):
+        if source is None or not source.fits(calls, len(logits)) or self._more(source, logits):
             output, calls = rerun.run(self._model.modules())
             logits = logits_of(output)
             source = attribute(self._model, logits, calls, self._parameters)
             self._known[counts] = source
         return logits, calls, source
+
+    def _more(self, source: Attribution, logits: Tensor) -> bool:
+        """Do the logits depend on a parameter that was nowhere? If not, nothing is run."""
+        known = {name for group in source.groups for name in group.names} | {*source.single}
+        at = [value for name, value in self._parameters.items() if name not in known]
+        zeros = torch.zeros_like(logits)[None]
+        return any(one is not None for one in gradients(logits, at, zeros, batched=False))
 
     def _one_by_one(
         self, names: Sequence[str], chosen: Tensor, logits: Tensor, source: Attribution
@@ -137,49 +145,6 @@ class BatchMean:
         return {name: Whole(value.div_(chosen.numel())) for name, value in total.items()}
 
 
-class UnitMean:
-    """Of what a unit gives before its activation: mean over examples, positions, calls, passes."""
-
-    def __init__(self, layers: Mapping[str, Sequence[nn.Module]], chunk_bytes: int) -> None:
-        """Layer name -> its modules, several if they share their weight; nothing is run yet."""
-        self._layers = layers
-        self._chunk_bytes = chunk_bytes
-
-    def __call__(self, rerun: Rerun, chosen: Tensor, logits_of: LogitsOf) -> Measured:
-        """See `Measure`."""
-        output, calls = rerun.run([module for of in self._layers.values() for module in of])
-        logits = logits_of(output)
-        there = {
-            layer: [(m, call) for m in modules for call in calls.get(id(m), ()) if call.edges]
-            for layer, modules in self._layers.items()
-        }
-        edges = [call.edges[0] for of in there.values() for _, call in of]
-        at = [edge.at for edge in edges]
-        total = {layer: _zeros(modules[0]) for layer, modules in self._layers.items()}
-        batched = len(chosen) > 1 and can_batch(logits, at)
-        size = sum(edge.shape.numel() for edge in edges)
-        for ahead in chunks(chosen, logits, size, self._chunk_bytes):
-            found = iter(gradients(logits, at, ahead, batched=batched))
-            for layer, of in there.items():
-                for module, _ in of:
-                    delta = next(found)
-                    if delta is not None:
-                        _ = total[layer].add_(_by_unit(module, delta), alpha=1 / len(of))
-        return {layer: Whole(value.div_(len(chosen))) for layer, value in total.items()}
-
-
-def _zeros(module: Any) -> Tensor:
-    count = getattr(module, "num_features", None) or getattr(module, "out_channels", None)
-    return module.weight.new_zeros(count or module.out_features)
-
-
-def _by_unit(module: nn.Module, delta: Tensor) -> Tensor:
-    """`(units,)`: the mean of `|delta|` over all but units, summed over passes."""
-    axis = delta.ndim - 1 if isinstance(module, nn.Linear) else 2
-    moved = delta.abs().movedim(axis, 0).flatten(1)
-    return moved.mean(1).mul_(len(delta))
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Outer:
     """The gradients are outer products: one product of matrices instead of one for each example.
@@ -192,6 +157,7 @@ class _Outer:
     calls: tuple[Call, ...]
     factors: Tensor
     ahead: list[Tensor]
+    plain: ClassVar[bool] = True
 
     def add(self, deltas: Sequence[Deltas]) -> None:
         """The sum over passes of the absolute values."""
@@ -219,13 +185,23 @@ class _Outer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Pieces:
-    """The gradients of some examples and passes at a time."""
+    """The gradients of some examples and passes at a time.
+
+    Args:
+        group: Of parameters.
+        hosts: The module of each call.
+        calls: Of all its hosts.
+        chunk_bytes: For the gradients.
+        sums: Of their sizes so far.
+        plain: Has every call a formula?
+    """
 
     group: Group
     hosts: tuple[Host, ...]
     calls: tuple[Call, ...]
     chunk_bytes: int
     sums: dict[str, Tensor]
+    plain: bool
 
     def add(self, deltas: Sequence[Deltas]) -> None:
         """All examples and passes, piece by piece."""
@@ -268,7 +244,20 @@ def _summing(group: Group, calls: Calls, chunk_bytes: int) -> _Outer | _Pieces:
     small = quick and next(iter(sums.values())).device.type == "cpu"
     bound = min(chunk_bytes, CACHE_BYTES) if small else chunk_bytes
     hosts, each = zip(*there, strict=True)
-    return _Pieces(group, hosts, each, bound, sums)
+    return _Pieces(group, hosts, each, bound, sums, quick)
+
+
+def _added(one: _Outer | _Pieces, deltas: Sequence[Deltas]) -> bool:
+    """Could they be added? Not where a module that is run again has begun to draw numbers."""
+    try:
+        one.add(deltas)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:
+        if one.plain:
+            raise
+        return False
+    return True
 
 
 def _any(deltas: Sequence[Deltas]) -> bool:

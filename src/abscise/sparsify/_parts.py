@@ -19,6 +19,10 @@ class Part(Protocol):
         """`into <- average * into + (1 - average) * these`, in place."""
         ...
 
+    def whole(self) -> Tensor:
+        """All of them, in one tensor."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Whole(Part):
@@ -32,7 +36,12 @@ class Whole(Part):
 
     @override
     def blend_(self, into: Tensor, average: float) -> None:
-        _ = into.lerp_(self.value, 1 - average) if average > 0 else into.copy_(self.value)
+        value = self.value.view(into.shape)
+        _ = into.lerp_(value, 1 - average) if average > 0 else into.copy_(value)
+
+    @override
+    def whole(self) -> Tensor:
+        return self.value.contiguous()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,3 +70,7 @@ class Product(Part):
             alpha=1 - average,
             out=into.view(shape),
         )
+
+    @override
+    def whole(self) -> Tensor:
+        return torch.bmm(self.left, self.right)

@@ -12,7 +12,6 @@ from typing_extensions import override
 from abscise._schedules import Constant, check_number, check_strength
 from abscise._units import UnitMap
 from abscise.penalties import Elementwise, Kind, Penalty
-from abscise.sparsify._attach import Removed, Sparsifier
 from abscise.sparsify._budget import Budget
 from abscise.sparsify._choice import Choice, check_groups
 from abscise.sparsify._driver import ProximalWorker
@@ -20,6 +19,7 @@ from abscise.sparsify._groups import ELEMENTS, Groups
 from abscise.sparsify._layers import Layer
 from abscise.sparsify._metric import Metric, has_metric, known_plain
 from abscise.sparsify._slices import Bunch
+from abscise.sparsify._sparsifier import Removed, Sparsifier
 from abscise.sparsify._state import State
 from abscise.sparsify._watch import Watch
 from abscise.sparsify._weights import check_dtype

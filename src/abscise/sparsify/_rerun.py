@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from abscise._inputs import map_tensors
-from abscise.sparsify._seen import NORMS, Seen, takes_batch
+from abscise.sparsify._seen import NORMS, Seen, read_of, takes_batch, tensors_of, versions_of
 
 Statistics = tuple[Tensor, Tensor]
 
@@ -50,20 +50,11 @@ class Call:
 
     def unchanged(self) -> bool:
         """Are its inputs still what it read?"""
-        return self.versions == _versions(self.args, self.kwargs)
+        return self.versions == versions_of((self.args, self.kwargs))
 
 
 Calls = dict[int, list[Call]]
 """Id of a module -> its calls, in order."""
-
-
-def tensors_of(tree: Any) -> list[Tensor]:
-    """All tensors in nested tuples, lists and dictionaries, in order."""
-    if isinstance(tree, Tensor):
-        return [tree]
-    found: list[Tensor] = []
-    _ = map_tensors(tree, found.append)
-    return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,14 +83,14 @@ class Rerun:
         def record(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             calls.setdefault(id(module), []).append(_call(module, args, kwargs, output))
 
-        def hold(module: nn.Module, args: Any) -> None:
+        def hold(module: nn.Module, args: Any, kwargs: Any) -> None:
             place = counts[id(module)] = counts.get(id(module), -1) + 1
             before = self.seen.norms.get(id(module), [])
-            read = before[place] if place < len(before) else args[0].detach()
+            read = before[place] if place < len(before) else read_of(args, kwargs).detach()
             module.running_mean, module.running_var = _statistics(read)
 
         _rewind(self.seen)
-        handles = [one.register_forward_pre_hook(hold) for one in self.norms]
+        handles = [one.register_forward_pre_hook(hold, with_kwargs=True) for one in self.norms]
         try:
             handles += [one.register_forward_hook(record, with_kwargs=True) for one in recorded]
             args, kwargs = map_tensors((self.seen.args, dict(self.seen.kwargs)), self._chosen)
@@ -166,12 +157,7 @@ def _call(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Call:
     if isinstance(module, NORMS) and module.running_mean is not None:
         assert module.running_var is not None
         statistics = (module.running_mean, module.running_var)
-    return Call(args, kwargs, tuple(edges), _versions(args, kwargs), statistics)
-
-
-def _versions(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, ...]:
-    # As autograd sees it.
-    return tuple(one._version for one in tensors_of((*args, *kwargs.values())))  # noqa: SLF001
+    return Call(args, kwargs, tuple(edges), versions_of((args, kwargs)), statistics)
 
 
 def _statistics(read: Tensor) -> Statistics:

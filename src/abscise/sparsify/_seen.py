@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
+from typing_extensions import override
 
+from abscise._inputs import map_tensors
 from abscise.sparsify._weights import unwrapped
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -21,6 +23,7 @@ class Seen:
         args: What it was called with.
         kwargs: Likewise.
         random: The states of the generators before it: device -> state.
+        versions: Of the tensors in them, by which changes in place are seen.
         norms: Id of each batch norm that took the statistics of its batch -> what it read, call by
             call.
     """
@@ -28,7 +31,46 @@ class Seen:
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     random: Mapping[torch.device, Tensor]
+    versions: tuple[int, ...]
     norms: dict[int, list[Tensor]] = field(default_factory=dict)
+
+    def check_unchanged(self) -> None:
+        """Refuse inputs that are not any more what the model read.
+
+        Raises:
+            ValueError: Something was written into them.
+        """
+        if versions_of((self.args, self.kwargs)) != self.versions:
+            message = (
+                "observe: the inputs were changed in place since the forward pass began, so that "
+                "it cannot be run again on them: let the first operation on them make a copy "
+                "(inplace=False), and observe before they are overwritten"
+            )
+            raise ValueError(message)
+
+
+def tensors_of(tree: Any) -> list[Tensor]:
+    """All tensors in nested tuples, lists and dictionaries, in order."""
+    if isinstance(tree, Tensor):
+        return [tree]
+    found: list[Tensor] = []
+    _ = map_tensors(tree, found.append)
+    return found
+
+
+def versions_of(tree: Any) -> tuple[int, ...]:
+    """How often each tensor in nested tuples, lists and dictionaries was written to."""
+    # As autograd sees it; of what inference mode made it does not keep count.
+    return tuple(
+        0 if one.is_inference() else one._version  # noqa: SLF001
+        for one in tensors_of(tree)
+    )
+
+
+def read_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """What a batch norm is called with, by place or by name."""
+    found: Tensor = args[0] if args else kwargs["input"]
+    return found
 
 
 def takes_batch(norm: nn.Module) -> bool:
@@ -49,15 +91,24 @@ class ForwardWatch:
         self._wanted = wanted
         self._seen: Seen | None = None
         self._handles: list[RemovableHandle] = []
-        self._devices = {p.device for p in model.parameters() if p.device.type in ("cpu", "cuda")}
+
+    @override
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy of the model, or one read from a file, has hooks that do nothing."""
+        return _asleep, ()
 
     def start(self) -> None:
         """Hook the model."""
-        self._handles = [self._model.register_forward_pre_hook(self._root, with_kwargs=True)]
+        self._handles = [
+            # Before hooks of the user's, which will run again.
+            self._model.register_forward_pre_hook(self._root, with_kwargs=True, prepend=True)
+        ]
         if hasattr(self._model, "_orig_mod"):  # of torch.compile: its inside cannot be hooked
             return
         norms = [one for one in unwrapped(self._model).modules() if isinstance(one, NORMS)]
-        self._handles += [one.register_forward_pre_hook(self._norm) for one in norms]
+        self._handles += [
+            one.register_forward_pre_hook(self._norm, with_kwargs=True) for one in norms
+        ]
 
     def stop(self) -> None:
         """The model has the hooks it had before `start`, and nothing is held."""
@@ -72,11 +123,21 @@ class ForwardWatch:
 
     def _root(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if torch.is_grad_enabled() and self._wanted():
-            self._seen = Seen(args, kwargs, {one: _state(one) for one in self._devices})
+            random = {one: _state(one) for one in _devices(self._model)}
+            self._seen = Seen(args, kwargs, random, versions_of((args, kwargs)))
 
-    def _norm(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+    def _norm(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._seen is not None and torch.is_grad_enabled() and takes_batch(module):
-            self._seen.norms.setdefault(id(module), []).append(args[0].detach())
+            self._seen.norms.setdefault(id(module), []).append(read_of(args, kwargs).detach())
+
+
+def _asleep() -> ForwardWatch:
+    return ForwardWatch(nn.Module(), lambda: False)
+
+
+def _devices(model: nn.Module) -> set[torch.device]:
+    """Where a forward pass may draw numbers: on the CPU in any case, and beside its weights."""
+    return {torch.device("cpu")} | {p.device for p in model.parameters() if p.device.type == "cuda"}
 
 
 def _state(device: torch.device) -> Tensor:

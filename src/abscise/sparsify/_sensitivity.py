@@ -9,17 +9,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from abscise._schedules import Constant
-from abscise.sparsify._attach import Sparsifier
+from abscise._schedules import Constant, check_number, check_whole
 from abscise.sparsify._choice import Choice
 from abscise.sparsify._measure import BatchMean, ExampleMean, Measure
 from abscise.sparsify._outputs import Mean, Outputs
-from abscise.sparsify._sensitivity_worker import (
-    Observing,
-    SensitivityWorker,
-    Shrunk,
-    check_share,
-)
+from abscise.sparsify._sensitivity_worker import Observing, SensitivityWorker
+from abscise.sparsify._shrunk import Shrunk, check_share
+from abscise.sparsify._sparsifier import Sparsifier
 from abscise.sparsify._weights import (
     check_dtype,
     is_direction,
@@ -56,15 +52,10 @@ class ByOutputs(Sparsifier[SensitivityWorker]):
             check_share(who, self.strength)
         if self.outputs not in tuple(Outputs):
             _refuse(who, "outputs", f"one of {', '.join(Outputs)}", self.outputs)
+        check_number(who, self.average, "average")
         if not 0 <= self.average < 1:
             _refuse(who, "average", "in [0, 1)", self.average)
-        for option, value in (
-            ("every", self.every),
-            ("examples", 1 if self.examples is None else self.examples),
-            ("chunk_bytes", self.chunk_bytes),
-        ):
-            if value < 1:
-                _refuse(who, option, ">= 1", value)
+        self._check_counts(who)
         logits: object = self.logits
         if logits is not None and not callable(logits):
             message = (
@@ -72,6 +63,17 @@ class ByOutputs(Sparsifier[SensitivityWorker]):
             )
             raise TypeError(message)
         _ = self._choice
+
+    def _check_counts(self, who: str) -> None:
+        check_whole(who, self.every, "every", 1)
+        check_whole(who, 1 if self.examples is None else self.examples, "examples", 1)
+        check_whole(who, self.chunk_bytes, "chunk_bytes", 1)
+        check_whole(who, self.seed, "seed", 0)
+        for option in ("estimate", "rescale"):
+            value = getattr(self, option)
+            if not isinstance(value, bool):
+                message = f"{who}: {option} must be True or False, got {value!r:.60}"
+                raise TypeError(message)
 
     @property
     def _choice(self) -> Choice:

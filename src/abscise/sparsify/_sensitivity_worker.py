@@ -12,7 +12,6 @@ from torch.optim import Optimizer
 from typing_extensions import override
 
 from abscise._errors import ModelError
-from abscise.sparsify._attach import Worker
 from abscise.sparsify._measure import Measure, Measured
 from abscise.sparsify._outputs import (
     Mean,
@@ -22,47 +21,13 @@ from abscise.sparsify._outputs import (
     looks_like_softmax,
     picked,
 )
+from abscise.sparsify._ranks import averaged, group_of
 from abscise.sparsify._rerun import undisturbed
 from abscise.sparsify._seen import ForwardWatch, Seen
 from abscise.sparsify._sensitivity_state import State, read_state
+from abscise.sparsify._shrunk import Room, Shrunk, check_share, rooms_of, shrink_
+from abscise.sparsify._sparsifier import Worker
 from abscise.sparsify._weights import unwrapped
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Shrunk:
-    """A parameter, and which sensitivity belongs to which of its elements.
-
-    Args:
-        name: The parameter's.
-        parameter: Itself.
-        key: Of its sensitivity.
-        measured: The shape of its sensitivity.
-        shape: A view of the parameter,
-        along: and the view of the sensitivity that broadcasts over it.
-    """
-
-    name: str
-    parameter: Tensor
-    key: str
-    measured: tuple[int, ...]
-    shape: tuple[int, ...]
-    along: tuple[int, ...]
-
-    def like(self) -> Tensor:
-        """A tensor for its sensitivity."""
-        return self.parameter.new_zeros(self.measured)
-
-    def spread(self, values: Tensor) -> Tensor:
-        """A view of the sensitivity with the parameter's shape."""
-        return values.view(self.along).expand(self.shape).reshape(self.parameter.shape)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Room:
-    """max(0, 1 - S), or max(0, 1 - S / max S) where S is rescaled, as `share / of`."""
-
-    share: Tensor
-    of: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,6 +65,7 @@ class SensitivityWorker(Worker):
         self._measure = measure
         self._schedule = schedule
         self._bound = bound
+        self._ranks = group_of(model)
         self._watch = ForwardWatch(model, lambda: self.due)
         self._generator = Generator().manual_seed(observing.seed)
         self._state = State(generator=self._generator.get_state())
@@ -179,13 +145,16 @@ class SensitivityWorker(Worker):
                     "attach the model that you call, and observe before optimizer.step()"
                 )
                 raise ValueError(message)
+            seen.check_unchanged()
             before = self._generator.get_state()
             try:
                 measured = self._measured(seen, logits, named)
-                self._take(measured)
+                self._take(averaged(measured, self._ranks))
             except BaseException:
                 _ = self._generator.set_state(before)
                 raise
+            finally:
+                _ = self._watch.take()  # of the passes in between
         self._state.observed = True
 
     def _warn_of_softmax(self, logits: Tensor) -> None:
@@ -261,44 +230,32 @@ class SensitivityWorker(Worker):
         self._make_rooms()
 
     def _make_rooms(self) -> None:
-        """How far each sensitivity leaves its weights free to shrink."""
-        held = self._state.sensitivities
-        shares = {key: room.share for key, room in self._rooms.items()}
-        self._rooms = {}
-        greatest = torch.stack([value.amax() for value in held.values()]).tolist() if held else []
-        for (key, value), most in zip(held.items(), greatest, strict=True):
-            share = shares[key] if key in shares else torch.empty_like(value)
-            moves = most >= torch.finfo(value.dtype).tiny  # if not, nothing moves the outputs
-            of = most if moves and self._observing.rescale else 1.0
-            _ = torch.sub(value.new_tensor(of), value, out=share)
-            if most > of:
-                _ = share.clamp_(min=0.0)
-            self._rooms[key] = Room(share, of)
+        rescale = self._observing.rescale
+        self._rooms = rooms_of(self._state.sensitivities, self._rooms, rescale=rescale)
 
     @override
     def before_step(self, optimizer: Optimizer, *, fresh: bool) -> None:
+        # A closure may observe within the step; where a scaler has found_inf, there is none.
+        if fresh or getattr(optimizer, "found_inf", None) is not None:
+            self._check_observed()
+        _ = self.strength  # refuses before anything is changed
+
+    @override
+    def after_step(self, optimizer: Optimizer) -> None:
+        self._check_observed()
+        strength = self.strength
+        if strength > 0:
+            shrink_(self._shrunk, self._rooms, strength)
+        self._state.step += 1
+        self._state.observed = False
+
+    def _check_observed(self) -> None:
         if not self._state.observed:
             message = (
                 f"{self._observing.who}: no observe(logits, target) since the last step: call it "
                 "between the forward pass and backward()"
             )
             raise ValueError(message)
-        _ = self.strength  # refuses before anything is changed
-
-    @override
-    def after_step(self, optimizer: Optimizer) -> None:
-        strength = self.strength
-        if strength > 0:
-            with torch.no_grad():
-                for one in self._shrunk:
-                    if one.parameter.grad is not None:  # the others the optimizer left as they are
-                        room = self._rooms[one.key]
-                        weights, share = one.parameter, room.share
-                        if one.shape != weights.shape or one.along != share.shape:
-                            weights, share = weights.view(one.shape), share.view(one.along)
-                        _ = weights.addcmul_(weights, share, value=-strength / room.of)
-        self._state.step += 1
-        self._state.observed = False
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -312,17 +269,3 @@ class SensitivityWorker(Worker):
         self._state = read
         self._make_rooms()
         _ = self._generator.set_state(read.generator)
-
-
-def check_share(what: str, strength: float) -> None:
-    """Refuse a strength that is no share of a weight.
-
-    Raises:
-        ValueError: It is not in [0, 1).
-    """
-    if not 0 <= strength < 1:
-        message = (
-            f"{what}: strength must be in [0, 1), got {strength!r}: it is the share of a weight "
-            "that one step takes away, and is not multiplied by the learning rate"
-        )
-        raise ValueError(message)

@@ -8,9 +8,10 @@ from typing import Any
 from torch import Tensor, nn
 from typing_extensions import override
 
-from abscise.sparsify._measure import Measure, UnitMean
+from abscise.sparsify._measure import Measure
 from abscise.sparsify._sensitivity import ByOutputs
-from abscise.sparsify._sensitivity_worker import Shrunk
+from abscise.sparsify._shrunk import Shrunk
+from abscise.sparsify._unit_mean import UnitMean
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

@@ -12,13 +12,13 @@ from typing_extensions import override
 
 from abscise._schedules import Constant, check_strength
 from abscise.penalties import L1
-from abscise.sparsify._attach import Sparsifier, Worker
 from abscise.sparsify._choice import Choice, rates_of
 from abscise.sparsify._fields import FORMAT, read_count, read_keys, read_truth
 from abscise.sparsify._groups import Groups
 from abscise.sparsify._masks import element_shapes, hold_, join_, read_masks
 from abscise.sparsify._slices import Bunch, Slice
 from abscise.sparsify._smallest import smallest
+from abscise.sparsify._sparsifier import Sparsifier, Worker
 from abscise.sparsify._weights import check_dtype
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)

@@ -10,13 +10,14 @@ from torch import nn
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from abscise.sparsify._attach import Sparsifier, Validate, Worker
+from abscise._schedules import check_number, check_whole
 from abscise.sparsify._bisection import Bisection, largest_threshold
 from abscise.sparsify._choice import Choice
 from abscise.sparsify._groups import EVERYTHING
 from abscise.sparsify._kept import Check, Kept
 from abscise.sparsify._masks import element_shapes, hold_, join_
 from abscise.sparsify._slices import Bunch
+from abscise.sparsify._sparsifier import Sparsifier, Validate, Worker
 from abscise.sparsify._threshold_state import LOST, STILL, ThresholdState, read_threshold_state
 from abscise.sparsify._weights import named_tensors
 
@@ -74,9 +75,8 @@ class Thresholding(Sparsifier["ThresholdingWorker"]):
             raise ValueError(message)
         least = (("every", self.every, 1), ("after", self.after, 0), ("patience", self.patience, 1))
         for name, value, limit in least:
-            if value is not None and value < limit:
-                message = f"Thresholding: {name} must be >= {limit}, got {value!r}"
-                raise ValueError(message)
+            if value is not None:
+                check_whole("Thresholding", value, name, limit)
         _ = self._choice
 
     @property
@@ -198,7 +198,7 @@ class ThresholdingWorker(Worker):
         state.best = min(state.best, loss)
         if state.waiting < how.plateau or not self._begun:
             return Check(state.step, loss, error, self.zeros, 0.0)
-        limit = (1 + how.tolerance) * state.best
+        limit = (1 + math.copysign(how.tolerance, state.best)) * state.best
         threshold = 0.0
         if loss <= limit:
             threshold = largest_threshold(self._pieces, state.masks, how, limit, validate)
@@ -267,6 +267,7 @@ def _checked(values: object) -> tuple[float, float]:
 
 
 def _check_number(name: str, value: float) -> None:
+    check_number("Thresholding", value, name)
     if not 0 <= value < math.inf:
         message = f"Thresholding: {name} must be >= 0 and finite, got {value!r}"
         raise ValueError(message)

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import nn
 
+from abscise._schedules import check_number
 from abscise.sparsify._smallest import nth
 from abscise.sparsify._weights import matches, named_tensors
 
@@ -21,12 +22,15 @@ def strength_to_vanish(size: float, threshold: float, steps: int) -> float:
         steps: Optimizer steps: epochs wished times batches of an epoch.
 
     Raises:
+        TypeError: An argument is no number.
         ValueError: The threshold is not between 0 and the size, or the steps are too few.
 
     >>> strength = strength_to_vanish(0.05, 1e-3, steps=1000)
     >>> 0.9e-3 < 0.05 * (1 - strength) ** 1000 < 1e-3
     True
     """
+    for what, value in (("size", size), ("threshold", threshold), ("steps", steps)):
+        check_number("strength_to_vanish", value, what)
     if not 0 < threshold < size < math.inf:
         message = (
             f"strength_to_vanish: threshold must be > 0 and below the size {size!r}, "
@@ -56,8 +60,11 @@ def typical_size(
         where: Name patterns of parameters or layers, for the size in some layers.
 
     Raises:
+        TypeError: The quantile is no number.
         ValueError: There is no weight that is not 0, or the quantile is impossible.
     """
+    if quantile is not None:
+        check_number("typical_size", quantile, "quantile")
     if quantile is not None and not 0 < quantile <= 1:
         message = f"typical_size: quantile must be in (0, 1], got {quantile!r}"
         raise ValueError(message)

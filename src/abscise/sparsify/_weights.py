@@ -61,6 +61,13 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model.get_submodule(prefix.rstrip("."))
 
 
+def wrappers_of(model: nn.Module) -> list[nn.Module]:
+    """What is around the model itself, the outermost first."""
+    prefix = _prefix([name for name, _ in model.named_parameters()])
+    parts = prefix.rstrip(".").split(".") if prefix else []
+    return [model.get_submodule(".".join(parts[:place])) for place in range(len(parts))]
+
+
 def _prefix(names: list[str]) -> str:
     found = ""
     while True:

@@ -1,0 +1,67 @@
+"""Two processes in which sensitivities are measured, each on its own examples.
+
+A module of its own, for the processes import it by name.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import SGD
+
+from abscise import attach
+from abscise.sparsify import Sensitivity, SeReNe
+from support.sparsifying import batch, small_network
+
+RANKS = 2
+STEPS = 4
+LIMIT_S = 200.0
+
+CASES: dict[str, Callable[[], Sensitivity | SeReNe]] = {
+    "exact": lambda: Sensitivity(0.1, rescale=True),
+    "averaged": lambda: Sensitivity(0.1, average=0.5, every=2, estimate=True, examples=5),
+    "batch mean": lambda: Sensitivity(0.1, rescale=True, mean="batch"),
+    "units": lambda: SeReNe(0.1, rescale=True),
+}
+
+
+def run_rank(rank: int, meeting: str, folder: str) -> None:
+    """Train every case, each with ranks that see different data; then one without DDP."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=RANKS)
+    try:
+        found = {name: _trained(rank, name, parallel=True) for name in CASES}
+        found["alone"] = _trained(rank, "exact", parallel=False)
+    finally:
+        dist.destroy_process_group()
+    for name, state in found.items():
+        safetensors.torch.save_file(state, Path(folder) / f"{name}-{rank}.safetensors")
+
+
+def _trained(rank: int, name: str, *, parallel: bool) -> dict[str, Tensor]:
+    network = small_network()
+    model: nn.Module = DistributedDataParallel(network) if parallel else network
+    optimizer = SGD(model.parameters(), 0.1)
+    found: dict[str, Tensor] = {}
+    with attach(CASES[name](), optimizer, model) as attachment:
+        for step in range(STEPS):
+            inputs, labels = batch(RANKS * step + rank)
+            optimizer.zero_grad()
+            logits = model(inputs)
+            attachment.observe(logits, labels)
+            cross_entropy(logits, labels).backward()
+            optimizer.step()
+            if step == 0:
+                found |= _under("first", attachment.worker.sensitivities)
+        found |= _under("last", attachment.worker.sensitivities)
+    return found | _under("weight", dict(network.named_parameters()))
+
+
+def _under(what: str, tensors: dict[str, Any]) -> dict[str, Tensor]:
+    return {f"{what} {name}": one.detach().clone() for name, one in tensors.items()}
