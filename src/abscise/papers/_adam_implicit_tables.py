@@ -20,7 +20,7 @@ from abscise.papers._adam_implicit_words import (
 )
 from abscise.papers._dead import THRESHOLDS
 from abscise.papers._finished import Finished
-from abscise.papers._implicit import implicit_of, silent_share, unchanged
+from abscise.papers._implicit import NONE_BELOW, implicit_of, silent_share, unchanged
 from abscise.papers._outcome import Outcome, Table
 from abscise.papers._points import Point, Scene, points_of
 
@@ -28,18 +28,17 @@ _HEADER = (
     "method",
     "strength",
     "seeds",
-    "test error before, %",
-    "after, %",
+    "test error, %",
     "same",
-    "units < 1e-3",
+    "< 1e-3",
     "< 1e-6",
-    "< 1e-12",
     "silent",
     "removed",
     "weights left",
     "MACs left",
     "kB",
 )
+_MORE = ("< 1e-12", "test error before, %", "validation error, %", "snapped at", "certificates")
 _NOTE = (
     "Units whose incoming weights (or scale of BatchNorm) are below a threshold, and units that "
     "no training example makes fire, in percent of all, before anything is removed; then without "
@@ -65,7 +64,7 @@ def adam_implicit_outcome(
         source=source,
         sentences=tuple(line for it in shown for line in sentences_of(it)),
         tables=tuple(table for it in shown for table in _tables(it)),
-        details=tuple(_group(it, "all points", it.points) for it in shown),
+        details=tuple(_everything(it) for it in shown),
         pictures=tuple(row for it in shown for row in pictures_of(it.scene, it.points)),
         bars=tuple(row for it in shown for row in bars_of(it.scene, it.of(Group.ACTIVATION))),
     )
@@ -94,16 +93,31 @@ def _group(shown: Shown, name: str, points: Sequence[Point]) -> Table:
     return Table(f"{shown.scene.title}: {name}", _NOTE, _HEADER, rows)
 
 
+def _everything(shown: Shown) -> Table:
+    rows = tuple((*_row(point), *_more(point)) for point in shown.points)
+    return Table(f"{shown.scene.title}: all points", _NOTE, (*_HEADER, *_MORE), rows)
+
+
+def _more(point: Point) -> tuple[str, ...]:
+    snaps = {implicit_of(run).threshold for run in point.runs}
+    return (
+        f"{gone(point, THRESHOLDS[-1])} %",
+        told(point, lambda it: implicit_of(it).error_before, ".2f"),
+        f"{point.validation:.2f}",
+        ", ".join(f"{it:g}" for it in sorted(snaps)),
+        f"{sum(run.certified for run in point.runs)} of {len(point.runs)}",
+    )
+
+
 def _row(point: Point) -> tuple[str, ...]:
     runs = point.runs
     return (
         TITLES[point.method],
         "-" if point.strength is None else f"{point.strength:g}",
         f"{len(runs)}",
-        told(point, lambda it: implicit_of(it).error_before, ".2f"),
         told(point, lambda it: it.error_percent, ".2f"),
         f"{sum(map(unchanged, runs))} of {len(runs)}",
-        *(f"{gone(point, threshold)} %" for threshold in THRESHOLDS),
+        *(f"{gone(point, threshold)} %" for threshold in (PAPERS, NONE_BELOW)),
         f"{told(point, silent_share, '.1f')} %",
         f"{point.of(lambda it: it.units_removed):,.0f} of {runs[0].units:,}",
         weights_left(point),

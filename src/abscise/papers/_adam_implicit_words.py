@@ -88,7 +88,12 @@ def _removes(point: Point) -> bool:
 def sentences_of(shown: Shown) -> list[str]:
     said = [
         _main(shown),
-        control_sentence(shown.scene.title, [it for it in shown.points if _control(it)], TITLES),
+        control_sentence(
+            shown.scene.title,
+            [it for it in shown.points if VARIANTS[it.method].control],
+            TITLES,
+            shown.at_main(MAIN),
+        ),
         _activations(shown),
         _optimizers(shown),
         _course(shown, shown.grid, "L2 from {low} to {high}", lambda it: it.strength or 0.0),
@@ -96,10 +101,6 @@ def sentences_of(shown: Shown) -> list[str]:
         _removal(shown),
     ]
     return [line for line in said if line]
-
-
-def _control(point: Point) -> bool:
-    return VARIANTS[point.method].control
 
 
 def _main(shown: Shown) -> str:
@@ -125,11 +126,15 @@ def _activations(shown: Shown) -> str:
     if main is None or not others:
         return ""
     found = [f"{TITLES[it.method]} {gone(it, NONE_BELOW)} %" for it in (main, *others)]
-    met = _mean(main, NONE_BELOW) > 0 and not any(_mean(it, NONE_BELOW) for it in others)
-    verdict = "as the paper has it, only with ReLU" if met else "NOT only with ReLU"
+    if any(_mean(it, NONE_BELOW) for it in others):
+        verdict = "NOT only with ReLU"
+    elif _mean(main, NONE_BELOW):
+        verdict = "as the paper has it, only with ReLU"
+    else:
+        verdict = "none, so that nothing is shown"
     return (
         f"{shown.scene.title}: units below {NONE_BELOW:g} by activation, {verdict}: "
-        f"{', '.join(found)}."
+        f"{'; '.join(found)}."
     )
 
 
@@ -144,7 +149,7 @@ def _optimizers(shown: Shown) -> str:
         f"{TITLES[it.method]} {gone(it, PAPERS)} % ({gone(it, NONE_BELOW)} % below {NONE_BELOW:g})"
         for it in (main, *others)
     ]
-    return f"{shown.scene.title}: units below {PAPERS:g} by optimizer: {', '.join(found)}."
+    return f"{shown.scene.title}: units below {PAPERS:g} by optimizer: {'; '.join(found)}."
 
 
 def _course(shown: Shown, points: Sequence[Point], words: str, knob: Knob) -> str:
@@ -182,7 +187,7 @@ def _removal(shown: Shown) -> str:
     ]
     return (
         f"{shown.scene.title}: units left at equal error on the validation part: "
-        f"{', '.join(texts)}."
+        f"{'; '.join(texts)}."
     )
 
 
