@@ -187,9 +187,7 @@ def test_a_setup_that_names_what_is_not_there_is_refused() -> None:
 
 
 @pytest.mark.parametrize("method", [MAIN, "batch-50", "l1", "random-units"])
-def test_every_kind_of_run_ends_certified_and_can_be_told(
-    method: str, tmp_path: Path
-) -> None:
+def test_every_kind_of_run_ends_certified_and_can_be_told(method: str, tmp_path: Path) -> None:
     run = recorded(SMALL.run(task_of(method), bench_in(tmp_path / "run")), tmp_path)
     assert run.certified
     assert run.notes["steps"] == 400
@@ -306,7 +304,7 @@ def test_the_sentences_follow_from_the_runs() -> None:
     assert "30.5 (30.0-31.0) % of the units are below 0.001, 25.0 (25.0-25.0) % below" in main
     assert "the same to every digit in 2 of 2 runs." in main
     assert controls.endswith(
-        "none in 8 runs (Adam, no L2; AdamW, the same number; AMSGrad + L2; Adam + L2, eps 1e-3)."
+        "none in 8 runs (Adam, no L2; AdamW, same number; AMSGrad + L2; Adam + L2, eps 1e-3)."
     )
     assert ", as the paper has it, only with ReLU: " in kinds
     assert "SGD + L2 1.0 (1.0-1.0) % (0.0 (0.0-0.0) % below 1e-06)." in optimizers
@@ -319,9 +317,7 @@ def test_the_sentences_follow_from_the_runs() -> None:
 
 def test_an_expectation_that_is_not_met_is_told() -> None:
     losing = [*without("adamw"), finished("adamw", below=(9, 3, 0))]
-    assert (
-        outcome(losing).sentences[1].endswith("NOT met: AdamW, the same number has up to 3 of 400.")
-    )
+    assert outcome(losing).sentences[1].endswith("NOT met: AdamW, same number has up to 3 of 400.")
     tanh = [*without("tanh"), finished("tanh", below=(9, 3, 0))]
     assert ", NOT only with ReLU: " in outcome(tanh).sentences[2]
     short = [*without(MAIN), finished(MAIN)]

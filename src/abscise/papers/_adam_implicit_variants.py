@@ -68,7 +68,7 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
         MAIN: Variant(title="Adam + L2, ReLU", group=Group.MAIN),
         PLAIN: Variant(title="Adam, no L2", group=Group.OPTIMIZER, control=True, decays=False),
         "adamw": Variant(
-            title="AdamW, the same number",
+            title="AdamW, same number",
             group=Group.OPTIMIZER,
             control=True,
             recipe=_recipe(optimizer="adamw"),
