@@ -47,11 +47,10 @@ def test_a_range_is_drawn_where_there_is_one() -> None:
 
 
 def test_the_values_are_written_and_the_main_one_stands_out() -> None:
-    texts = {
-        it.text: it.attrib.get("class") for it in ET.fromstring(draw_bars((row(),), 880)).iter()
-    }
+    groups = [it for it in ET.fromstring(draw_bars((row(),), 880)).iter() if it.tag == "g"]
+    texts = {text.text: it.attrib.get("class") for it in groups for text in it.iter("text")}
     assert (texts["30.0"], texts["0.0"]) == ("legend main", "legend")
-    assert "units below 0.001, %" in texts
+    assert texts["units below 0.001, %"] == "axis"
 
 
 def test_the_picture_stands_alone_and_the_page_has_it_in_two_widths() -> None:

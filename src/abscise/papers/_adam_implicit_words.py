@@ -203,9 +203,9 @@ def size_of(setup: Setup) -> Knob:
 
 def told(point: Point, figure: Callable[[Finished], float], form: str) -> str:
     """The mean of a figure over the seeds, with its range."""
-    low, high = point.range_of(figure)
+    low, high = (f"{it:{form}}" for it in point.range_of(figure))
     mean = f"{point.of(figure):{form}}"
-    return mean if len(point.runs) == 1 else f"{mean} ({low:{form}}-{high:{form}})"
+    return mean if low == high else f"{mean} ({low}-{high})"
 
 
 def range_of(point: Point) -> str:
