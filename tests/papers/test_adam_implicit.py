@@ -93,6 +93,8 @@ def test_the_tasks_of_a_seed_are_all_variants_with_the_papers_method_first() -> 
     }
     order = list(dict.fromkeys(task.method for task in tasks))
     assert order == [name for name in VARIANTS if name not in LENET.absent]
+    cut_short = {task.method for task in tasks[:5]}
+    assert cut_short == {MAIN} | {name for name, it in VARIANTS.items() if it.control}
 
 
 def test_keys_are_unique_and_stable() -> None:
@@ -188,7 +190,7 @@ def test_a_setup_that_names_what_is_not_there_is_refused() -> None:
         _ = SMALL.setup_of(elsewhere)
 
 
-@pytest.mark.parametrize("method", [MAIN, "batch-50", "l1", "random-units"])
+@pytest.mark.parametrize("method", ["batch-50", "l1", "random-units"])
 def test_every_kind_of_run_ends_certified_and_can_be_told(method: str, tmp_path: Path) -> None:
     run = recorded(SMALL.run(task_of(method), bench_in(tmp_path / "run")), tmp_path)
     assert run.certified
