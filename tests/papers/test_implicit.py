@@ -65,6 +65,12 @@ def shipped(folder: Path, model: nn.Module, data: Data | None = None) -> Finishe
     return line
 
 
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The line of the dying network, shipped once for all tests that only read it."""
+    return shipped(tmp_path_factory.mktemp("implicit"), dying())
+
+
 def test_units_are_counted_below_each_threshold_and_by_activation() -> None:
     data = made_data("digits")
     (layer,) = count_dead(dying(), data.train.inputs).layers
@@ -107,16 +113,15 @@ def test_a_snap_that_changes_predictions_is_not_taken() -> None:
     assert (found.threshold, found.tried[-1].changed) == (1e-6, 0)
 
 
-def test_the_test_set_chooses_no_threshold(tmp_path: Path) -> None:
+def test_the_test_set_chooses_no_threshold(run: Finished, tmp_path: Path) -> None:
     data = made_data("digits")
     blind = replace(data, test=Split(torch.full_like(data.test.inputs, 1e3), data.test.labels))
-    one, other = shipped(tmp_path / "one", dying()), shipped(tmp_path / "other", dying(), blind)
-    assert implicit_of(one).tried == implicit_of(other).tried
-    assert one.error_percent != other.error_percent
+    other = shipped(tmp_path, dying(), blind)
+    assert implicit_of(run).tried == implicit_of(other).tried
+    assert run.error_percent != other.error_percent
 
 
-def test_what_is_shipped_has_lost_the_snapped_units_and_no_accuracy(tmp_path: Path) -> None:
-    run = shipped(tmp_path, dying())
+def test_what_is_shipped_has_lost_the_snapped_units_and_no_accuracy(run: Finished) -> None:
     assert run.certified
     assert (run.units, run.units_removed) == (16, 6)
     assert run.nonzero == 10 * 64 + 10 + 10 * 10 + 10
@@ -130,8 +135,7 @@ def changed(run: Finished, **notes: object) -> Finished:
     return replace(run, notes={**run.notes, **notes})
 
 
-def test_edited_counts_are_refused_in_one_line(tmp_path: Path) -> None:
-    run = shipped(tmp_path, dying())
+def test_edited_counts_are_refused_in_one_line(run: Finished) -> None:
     layer: Mapping[str, Any] = run.notes["dead"][0]  # type: ignore[index]
     wrong: dict[str, Mapping[str, object]] = {
         "silent must be an integer from 0 to 16, got 17": {"dead": [{**layer, "silent": 17}]},
@@ -151,24 +155,23 @@ def test_edited_counts_are_refused_in_one_line(tmp_path: Path) -> None:
         _ = implicit_of(replace(run, notes=bare))
 
 
-def test_a_control_is_told_to_be_clean_or_not(tmp_path: Path) -> None:
-    guilty = shipped(tmp_path, dying())
-    layer: Mapping[str, Any] = guilty.notes["dead"][0]  # type: ignore[index]
+def test_a_control_is_told_to_be_clean_or_not_or_to_say_nothing(run: Finished) -> None:
+    layer: Mapping[str, Any] = run.notes["dead"][0]  # type: ignore[index]
     below = {**layer["below"], "1e-06": 0, "1e-12": 0}
-    clean = changed(guilty, dead=[{**layer, "below": below}])
+    keeping = changed(run, dead=[{**layer, "below": below}])
+    (((loses,),), ((keeps,),)) = (points_of([it]).values() for it in (run, keeping))
     titles = {"l1": "AdamW"}
-    told = [
-        control_sentence("here", points, titles)
-        for run in (clean, guilty)
-        for points in points_of([run]).values()
-    ]
     assert NONE_BELOW in THRESHOLDS
     head = "here: controls, which must show no unit below 1e-06: "
-    assert told == [
-        f"{head}none in one run (AdamW).",
-        f"{head}NOT met: AdamW has up to 5 of 16.",
-    ]
-    assert control_sentence("here", (), titles) == ""
+    clean = f"{head}none in one run (AdamW)"
+    assert control_sentence("here", (keeps,), titles, loses) == f"{clean}."
+    nothing = f"{clean}; it says nothing, as AdamW lost none."
+    assert control_sentence("here", (keeps,), titles, keeps) == nothing
+    alone = f"{clean}; it says nothing without a run that must lose some."
+    assert control_sentence("here", (keeps,), titles, None) == alone
+    guilty = f"{head}NOT met: AdamW has up to 5 of 16."
+    assert control_sentence("here", (loses,), titles, loses) == guilty
+    assert control_sentence("here", (), titles, loses) == ""
 
 
 def subnormal() -> int:
@@ -188,6 +191,6 @@ def test_subnormal_numbers_are_flushed_inside_and_only_there() -> None:
     assert subnormal() == 4
 
 
-def test_units_are_counted_before_they_are_snapped(tmp_path: Path) -> None:
-    found = implicit_of(shipped(tmp_path, dying())).dead  # afterwards six would be exactly 0
+def test_units_are_counted_before_they_are_snapped(run: Finished) -> None:
+    found = implicit_of(run).dead  # afterwards six would be exactly 0
     assert [found.below(threshold) for threshold in THRESHOLDS] == [6, 5, 3]

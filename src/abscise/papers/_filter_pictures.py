@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from statistics import mean
 
 from abscise.papers._filter_cuts import Ranking
-from abscise.papers._filter_facts import facts_of_run, filter_share
+from abscise.papers._filter_facts import facts_of_run, filter_share, filters_below
 from abscise.papers._filter_methods import methods
 from abscise.papers._filter_stages import FIGURES
 from abscise.papers._points import Point, Scene
-from abscise.report import ParetoCurve, ParetoPanel, ParetoRow, ParetoSpot
+from abscise.report import Bar, BarRow, ParetoCurve, ParetoPanel, ParetoRow, ParetoSpot
 
 GONE, HIGHEST = 1e-3, 3.0
 """The paper's threshold; what is above so many times the dense network's error is not drawn."""
@@ -44,6 +44,32 @@ def pictures_of(scene: Scene, points: Sequence[Point]) -> list[ParetoRow]:
         panel = ParetoPanel("filters", cuts, reference, highest)
         rows.append(ParetoRow(f"{scene.title}: cut off without fine-tuning", (panel,)))
     return rows
+
+
+def bars_of(scene: Scene, points: Sequence[Point]) -> list[BarRow]:
+    """The share of each layer's filters that is gone under Adam, at every strength but 0."""
+    rows = []
+    for point in points:
+        if point.method == MAIN and point.strength:
+            title = f"{scene.title}: {methods()[MAIN].title} {point.strength:g}, layer by layer"
+            rows.append(BarRow(title, f"filters with |gamma| < {GONE:g}", _bars(point)))
+    return rows
+
+
+def _bars(point: Point) -> tuple[Bar, ...]:
+    bars = []
+    for layer in facts_of_run(point.runs[0]).layers:
+        found = [100 * filters_below(run, GONE)[layer.layer] / layer.filters for run in point.runs]
+        ends = (min(found), max(found))
+        name = f"{short(layer.layer)} ({layer.filters})"
+        bars.append(Bar(name, 0, _within(mean(found), ends), ends, main=True))
+    return tuple(bars)
+
+
+def short(layer: str) -> str:
+    """`features.block3.conv` is block3."""
+    parts = [part for part in layer.split(".") if part not in {"features", "conv"}]
+    return ".".join(parts) or layer
 
 
 def _own(points: Sequence[Point]) -> tuple[ParetoCurve, ...]:

@@ -1,6 +1,7 @@
 """What came out, in sentences that follow from the runs, also where it is not what was expected."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from statistics import mean
 
@@ -12,6 +13,7 @@ from abscise.papers._implicit import control_sentence, unchanged
 from abscise.papers._points import Point, Scene
 
 STRENGTH = 1e-4
+WITHOUT = "adam-without-l2"
 HARMLESS = 0.5
 """Points of test error that a cut may cost in the comparison at equal size."""
 
@@ -20,14 +22,18 @@ _BATCHES = ("adam-l2-batch20", MAIN, "adam-l2-batch80", "adam-l2-batch160")
 
 def sentences_of(scene: Scene, points: Sequence[Point]) -> list[str]:
     """All that can be said of these points, each of a method at a strength."""
-    controls = [it for it in points if is_control(it.method, it.strength)]
     titles = {name: method.title for name, method in methods().items()}
-    titles |= {MAIN: "Adam without L2"}  # of its points only that one is a control
+    titles |= {WITHOUT: "Adam without L2"}
+    controls = [
+        replace(it, method=WITHOUT) if it.method == MAIN else it
+        for it in points
+        if is_control(it.method, it.strength)
+    ]
     found = [
         _main(scene, points),
         _against(scene, points, "sgd-l2", "more filters go than under SGD with the same L2"),
         _against(scene, points, "adam-wd", "more filters go than under WD of the same strength"),
-        control_sentence(scene.title, controls, titles),
+        control_sentence(scene.title, controls, titles, _at(points, MAIN)),
         _removal(scene, points),
         _evidence(scene, points),
         _depth(scene, points),

@@ -12,7 +12,7 @@ from abscise.papers._filter_facts import (
     silent_filters,
 )
 from abscise.papers._filter_methods import is_control, methods
-from abscise.papers._filter_pictures import pictures_of
+from abscise.papers._filter_pictures import bars_of, pictures_of, short
 from abscise.papers._filter_sentences import sentences_of
 from abscise.papers._filter_stages import FIGURES, Stage
 from abscise.papers._finished import Finished
@@ -62,6 +62,7 @@ def filter_outcome(
         pictures=tuple(
             row for scene, points in ordered.items() for row in pictures_of(scene, points)
         ),
+        bars=tuple(row for scene, points in ordered.items() for row in bars_of(scene, points)),
     )
 
 
@@ -150,7 +151,7 @@ def _layers(scene: Scene, points: Sequence[Point]) -> Table:
         (
             "method",
             "seeds",
-            *(f"{_short(name)} ({size})" for name, size in zip(names, sizes, strict=True)),
+            *(f"{short(name)} ({size})" for name, size in zip(names, sizes, strict=True)),
         ),
         tuple(rows),
     )
@@ -160,12 +161,6 @@ def _universality(point: Point, place: int) -> str:
     found = [facts_of_run(run).layers[place].universality for run in point.runs]
     known = [one for one in found if one is not None]
     return f"{100 * mean(known):.0f}" if known else "-"
-
-
-def _short(layer: str) -> str:
-    """`features.block3.conv` is block3."""
-    parts = [part for part in layer.split(".") if part not in {"features", "conv"}]
-    return ".".join(parts) or layer
 
 
 def _cuts(scene: Scene, points: Sequence[Point]) -> Table:

@@ -169,21 +169,28 @@ def unchanged(run: Finished) -> bool:
     return run.error_percent == implicit_of(run).error_before
 
 
-def control_sentence(where: str, points: Sequence[Point], titles: Mapping[str, str]) -> str:
+def control_sentence(
+    where: str, points: Sequence[Point], titles: Mapping[str, str], main: Point | None
+) -> str:
     """Whether the controls show what they must: no unit below 1e-6; nothing without controls.
 
     Args:
         where: In which the runs are, such as "mnist, lenet300".
         points: Of the controls only.
         titles: Method -> its name.
+        main: What must lose units beside them: where it does not, the controls show nothing.
     """
     if not points:
         return ""
     guilty = [it for it in points if _most(it) > 0]
     head = f"{where}: controls, which must show no unit below {NONE_BELOW:g}"
     if not guilty:
-        names = ", ".join(dict.fromkeys(titles[it.method] for it in points))
-        return f"{head}: none in {_count(points)} ({names})."
+        names = "; ".join(dict.fromkeys(titles[it.method] for it in points))
+        if main is None:
+            but = "; it says nothing without a run that must lose some"
+        else:
+            but = "" if _most(main) else f"; it says nothing, as {titles[main.method]} lost none"
+        return f"{head}: none in {_count(points)} ({names}){but}."
     told = [f"{titles[it.method]} has up to {_most(it)} of {_units(it)}" for it in guilty]
     return f"{head}: NOT met: {'; '.join(told)}."
 

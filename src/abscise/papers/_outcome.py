@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from abscise.report import ParetoRow
+from abscise.report import BarRow, ParetoRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ class Outcome:
         tables: The first ones are for the docs.
         details: Tables with every point.
         pictures: Error against what is left.
+        bars: Figures side by side.
     """
 
     title: str
@@ -49,3 +50,4 @@ class Outcome:
     tables: tuple[Table, ...]
     details: tuple[Table, ...]
     pictures: tuple[ParetoRow, ...]
+    bars: tuple[BarRow, ...] = ()

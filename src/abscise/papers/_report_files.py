@@ -12,7 +12,7 @@ from abscise._errors import StoreError
 from abscise.papers._experiment import Experiment
 from abscise.papers._finished import Finished
 from abscise.papers._outcome import Outcome, Table
-from abscise.report import plain, sweep_page, sweep_picture
+from abscise.report import bars_picture, plain, sweep_page, sweep_picture
 from abscise.store import write_bytes_atomically
 
 WIDTH = 150
@@ -22,6 +22,8 @@ def write_report(
     experiment: Experiment, finished: Sequence[Finished], folder: Path, page: Path | None = None
 ) -> tuple[Path, ...]:
     """Write `table.md`, `table.txt`, `pareto.svg` and `page.html` of `finished` to `folder`.
+
+    Where the outcome has bars, they are in `bars.svg`, and beside `page` in `NAME-bars.svg`.
 
     Nothing is run, and the same lines give the same bytes, in whatever order they are.
 
@@ -50,6 +52,11 @@ def write_report(
     if page is not None:
         written[page] = _with_block(page, experiment.name, markdown(outcome)).encode()
         written[page.with_name(f"{experiment.name}.svg")] = picture
+    if outcome.bars:
+        bars = bars_picture(outcome.bars).encode()
+        written[folder / "bars.svg"] = bars
+        if page is not None:
+            written[page.with_name(f"{experiment.name}-bars.svg")] = bars
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
@@ -86,7 +93,7 @@ def html(outcome: Outcome) -> str:
         for some in (outcome.tables, outcome.details)
     )
     lead = (outcome.source, *outcome.sentences)
-    return sweep_page(outcome.title, lead, outcome.pictures, tables, details)
+    return sweep_page(outcome.title, lead, outcome.pictures, tables, details, outcome.bars)
 
 
 def _markdown_table(table: Table, note: str) -> str:

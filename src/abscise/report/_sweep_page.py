@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from importlib.resources import files
 
+from abscise.report._bars import BarRow
 from abscise.report._extra import require_extra
 from abscise.report._page import NARROW, WIDE
 from abscise.report._pareto import ParetoRow
@@ -20,6 +21,7 @@ def sweep_page(
     pictures: tuple[ParetoRow, ...],
     tables: Sequence[Tabulated],
     details: Sequence[Tabulated] = (),
+    bars: tuple[BarRow, ...] = (),
 ) -> str:
     """The whole page; every text is escaped.
 
@@ -29,6 +31,7 @@ def sweep_page(
         pictures: Error against what is left.
         tables: Below them.
         details: Further ones, folded.
+        bars: Below the pictures.
 
     Raises:
         MissingExtraError: jinja2 or matplotlib is not installed.
@@ -37,7 +40,7 @@ def sweep_page(
     from jinja2 import Environment, StrictUndefined  # noqa: PLC0415  optional packages
     from markupsafe import Markup  # noqa: PLC0415
 
-    from abscise.report.figures import draw_paretos  # noqa: PLC0415
+    from abscise.report.figures import draw_bars, draw_paretos  # noqa: PLC0415
 
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -52,6 +55,14 @@ def sweep_page(
                 Markup(draw_paretos((row,), NARROW)),  # noqa: S704
             )
             for row in pictures
+        ]
+        + [
+            (
+                "",
+                Markup(draw_bars((row,), WIDE)),  # noqa: S704  escaped by the drawing
+                Markup(draw_bars((row,), NARROW)),  # noqa: S704
+            )
+            for row in bars
         ],
         tables=tables,
         details=details,
@@ -68,7 +79,23 @@ def sweep_picture(pictures: tuple[ParetoRow, ...], width: int = WIDE) -> str:
     require_extra()
     from abscise.report.figures import draw_paretos  # noqa: PLC0415
 
-    drawn = draw_paretos(pictures, width)
+    return _alone(draw_paretos(pictures, width))
+
+
+def bars_picture(bars: tuple[BarRow, ...], width: int = WIDE) -> str:
+    """All bars as one SVG file of the same kind; at least one row.
+
+    Raises:
+        MissingExtraError: matplotlib or jinja2 is not installed.
+    """
+    require_extra()
+    from abscise.report.figures import draw_bars  # noqa: PLC0415
+
+    return _alone(draw_bars(bars, width))
+
+
+def _alone(drawn: str) -> str:
+    """A drawing with a margin and a stylesheet of its own."""
     head, _, rest = drawn.partition(">")
     found = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', head)
     assert found is not None

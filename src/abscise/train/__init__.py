@@ -11,6 +11,7 @@ The loop, `fit`, is written to be read and copied: nothing in it knows about spa
 L2 term in the gradient makes units die; the control, AdamW with the same number, does not.
 """
 
+from abscise.train._activations import Activation
 from abscise.train._build import build_model
 from abscise.train._data import Data, Split, load_data, stratified_split
 from abscise.train._datasets import DataFacts, DataName, facts
@@ -37,6 +38,7 @@ __all__ = [
     "DYING",
     "MLP",
     "VGG",
+    "Activation",
     "Attach",
     "Attachment",
     "Augment",

@@ -6,6 +6,8 @@ from itertools import pairwise
 from torch import Tensor, nn
 from typing_extensions import override
 
+from abscise.train._activations import Activation, activation_of
+
 
 class ConvNet(nn.Module):
     """Convolution, batch norm, ReLU, over and over; then one hidden linear layer and the classes.
@@ -83,20 +85,23 @@ class LeNet300(nn.Module):
     Source: LeCun, Bottou, Bengio, Haffner 1998, "Gradient-Based Learning Applied to Document
     Recognition", Proceedings of the IEEE 86(11). Differs, as in the pruning literature: ReLU
     instead of tanh, cross-entropy instead of squared error.
+
+    Args:
+        activation: Of the hidden units; see `Activation`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, activation: str = Activation.RELU) -> None:
         super().__init__()
         self.fc1 = nn.Linear(784, 300)
         self.fc2 = nn.Linear(300, 100)
         self.fc3 = nn.Linear(100, 10)
-        self.relu = nn.ReLU()
+        self.activation = activation_of(activation)
 
     @override
     def forward(self, images: Tensor) -> Tensor:
         """Logits `(images, 10)` of images with 784 pixels each."""
-        hidden = self.relu(self.fc1(images.flatten(1)))
-        return self.fc3(self.relu(self.fc2(hidden)))
+        hidden = self.activation(self.fc1(images.flatten(1)))
+        return self.fc3(self.activation(self.fc2(hidden)))
 
 
 class LeNet5(nn.Module):
@@ -109,23 +114,26 @@ class LeNet5(nn.Module):
     Recognition", Proceedings of the IEEE 86(11), as in the examples of Caffe, which the pruning
     literature follows. Differs: a ReLU behind each pooling, where Caffe has none; without it no
     filter could die by itself.
+
+    Args:
+        activation: Instead of each ReLU; see `Activation`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, activation: str = Activation.RELU) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(1, 20, 5)
         self.conv2 = nn.Conv2d(20, 50, 5)
         self.pool = nn.MaxPool2d(2)
         self.fc1 = nn.Linear(800, 500)
-        self.relu = nn.ReLU()
+        self.activation = activation_of(activation)
         self.fc2 = nn.Linear(500, 10)
 
     @override
     def forward(self, images: Tensor) -> Tensor:
         """Logits `(images, 10)` of images `(images, 1, 28, 28)`."""
-        first = self.relu(self.pool(self.conv1(images)))
-        second = self.relu(self.pool(self.conv2(first)))
-        return self.fc2(self.relu(self.fc1(second.flatten(1))))
+        first = self.activation(self.pool(self.conv1(images)))
+        second = self.activation(self.pool(self.conv2(first)))
+        return self.fc2(self.activation(self.fc1(second.flatten(1))))
 
 
 class DeepMnist(nn.Module):

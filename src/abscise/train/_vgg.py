@@ -5,6 +5,8 @@ from types import MappingProxyType
 from torch import Tensor, nn
 from typing_extensions import override
 
+from abscise.train._activations import Activation, activation_of
+
 
 class BasicNet(nn.Module):
     """Seven convolutions with 1,856 filters, two linear layers; 4,649,664 convolution weights.
@@ -21,21 +23,29 @@ class BasicNet(nn.Module):
         channels: Channels of the images.
         classes: Number of outputs.
         width: Every number of filters and hidden units is multiplied by it.
+        activation: Instead of each ReLU; see `Activation`.
     """
 
-    def __init__(self, channels: int = 3, classes: int = 10, *, width: float = 1.0) -> None:
+    def __init__(
+        self,
+        channels: int = 3,
+        classes: int = 10,
+        *,
+        width: float = 1.0,
+        activation: str = Activation.RELU,
+    ) -> None:
         super().__init__()
         filters = [scaled(size, width) for size in (64, 128, 128, 256, 256, 512, 512)]
         self.features = nn.Sequential()
         for index, written in enumerate(filters, start=1):
             read = channels if index == 1 else filters[index - 2]
-            block = conv_norm_relu(read, written, 5 if index == 1 else 3)
+            block = convolved(read, written, 5 if index == 1 else 3, activation)
             if index % 2:
                 block.add_module("pool", nn.MaxPool2d(2))
             self.features.add_module(f"block{index}", block)
         hidden = scaled(256, width)
         self.hidden = nn.Linear(filters[-1] * 2 * 2, hidden)
-        self.relu = nn.ReLU()
+        self.activation = activation_of(activation)
         self.classes = nn.Linear(hidden, classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
@@ -44,7 +54,7 @@ class BasicNet(nn.Module):
     @override
     def forward(self, images: Tensor) -> Tensor:
         """Logits `(images, classes)` of images `(images, channels, 32, 32)`."""
-        return self.classes(self.relu(self.hidden(self.features(images).flatten(1))))
+        return self.classes(self.activation(self.hidden(self.features(images).flatten(1))))
 
 
 class VGG(nn.Module):
@@ -75,7 +85,7 @@ class VGG(nn.Module):
         for stage, sizes in enumerate(CONFIGURATIONS[depth], start=1):
             for index, size in enumerate(sizes, start=1):
                 written = scaled(size, width)
-                block = conv_norm_relu(read, written, 3)
+                block = convolved(read, written, 3)
                 self.features.add_module(f"block{stage}_{index}", block)
                 read = written
             self.features.add_module(f"pool{stage}", nn.MaxPool2d(2))
@@ -96,12 +106,14 @@ CONFIGURATIONS = MappingProxyType(
 """Depth -> filters of each convolution, by stage; every stage ends with 2x2 max pooling."""
 
 
-def conv_norm_relu(read: int, written: int, side: int) -> nn.Sequential:
-    """Convolution without bias that keeps the size, batch norm, ReLU."""
+def convolved(
+    read: int, written: int, side: int, activation: str = Activation.RELU
+) -> nn.Sequential:
+    """Convolution without bias that keeps the size, batch norm, activation."""
     block = nn.Sequential()
     block.add_module("conv", nn.Conv2d(read, written, side, padding=side // 2, bias=False))
     block.add_module("norm", nn.BatchNorm2d(written))
-    block.add_module("relu", nn.ReLU())
+    block.add_module("activation", activation_of(activation))
     return block
 
 

@@ -1,0 +1,45 @@
+"""Bars of several methods, one below the other, with their values and the range over the seeds."""
+
+from matplotlib.axes import Axes
+
+from abscise.report._bars import Bar, BarRow
+from abscise.report.figures._svg import Drawing, line, plain_style
+
+_HEAD, _STEP, _THICK, _FOOT = 46.0, 24.0, 14.0, 10.0
+_NAMES, _VALUES = 168.0, 52.0
+
+
+def draw_bars(rows: tuple[BarRow, ...], width: int) -> str:
+    """All rows, one below the other; every bar's full length is 100 %."""
+    with plain_style():
+        heights = [_HEAD + _STEP * len(row.bars) + _FOOT for row in rows]
+        drawing = Drawing(width, sum(heights))
+        over = drawing.canvas()
+        top = 0.0
+        for row, height in zip(rows, heights, strict=True):
+            drawing.text(over, (0, top + 16), row.title, "row-title", size=14)
+            drawing.text(over, (0, top + 34), f"{row.axis}, %", "axis", size=11)
+            for place, bar in enumerate(row.bars):
+                _bar(drawing, over, bar, top + _HEAD + (place + 0.5) * _STEP)
+            top += height
+        return drawing.svg("; ".join(f"{row.title}: {row.axis}" for row in rows))
+
+
+def _bar(drawing: Drawing, over: Axes, bar: Bar, middle: float) -> None:
+    """One bar; the rule behind it is as long as 100 %."""
+    full = drawing.width - _NAMES - _VALUES
+    left, right = _NAMES, _NAMES + full * bar.value / 100
+    role = f"method-{bar.colour}"
+    words = "legend main" if bar.main else "legend"
+    drawing.text(over, (0, middle + 4), bar.name, words, size=12)
+    line(over, [left, left + full], [middle, middle], "grid")
+    half = _THICK / 2
+    # A bar of 0 is seen as a thin stroke: there is a value, and it is none.
+    corners = [(left, middle - half), (max(right, left + 1), middle - half)]
+    corners += [(x, middle + half) for x, _ in reversed(corners)]
+    drawing.polygon(over, corners, f"{role} mark")
+    low, high = (left + full * end / 100 for end in bar.ends)
+    if high > low:
+        line(over, [low, high], [middle, middle], "axis-line range")
+    place = (max(right, high) + 6, middle + 4)
+    drawing.text(over, place, f"{bar.value:.1f}", words, size=12)
