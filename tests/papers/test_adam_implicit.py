@@ -187,9 +187,7 @@ def test_a_setup_that_names_what_is_not_there_is_refused() -> None:
 
 
 @pytest.mark.parametrize("method", [MAIN, "batch-50", "l1", "random-units"])
-def test_every_kind_of_run_ends_certified_and_can_be_told(
-    method: str, tmp_path: Path
-) -> None:
+def test_every_kind_of_run_ends_certified_and_can_be_told(method: str, tmp_path: Path) -> None:
     run = recorded(SMALL.run(task_of(method), bench_in(tmp_path / "run")), tmp_path)
     assert run.certified
     assert run.notes["steps"] == 400

@@ -60,7 +60,8 @@ class Cut:
     Args:
         share: Of the filters that was to go.
         gone: Filters that are gone.
-        parameters: That are left once they are removed.
+        parameters: That are left without them. Where constants cannot be folded, as before a
+            padded convolution, removal keeps one filter of the layer to carry them.
         error: On the test set in percent.
     """
 
@@ -87,18 +88,22 @@ def filters_of(model: nn.Module, example: Tensor) -> tuple[tuple[Filters, ...], 
 
 
 def cuts_of(
-    model: nn.Module, ranking: Ranking, levels: Sequence[float], example: Tensor, tested: Split
+    model: nn.Module,
+    found_in: tuple[Sequence[Filters], UnitMap],
+    ranking: Ranking,
+    levels: Sequence[float],
+    tested: Split,
 ) -> tuple[Cut, ...]:
     """Cut copies of `model` at every level. The last filter of a layer stays.
 
     Args:
         model: In eval mode, on the device of `tested`; stays as it was.
+        found_in: What `filters_of` gave for it.
         ranking: Which filters go first.
         levels: Shares of all filters, rising.
-        example: Inputs to capture with.
         tested: The test part.
     """
-    layers, units = filters_of(copy.deepcopy(model).cpu(), example)
+    layers, units = found_in
     order = order_of(scores_of(model, layers, ranking))
     ids = [unit for layer in layers for unit in layer.units]
     found = []

@@ -80,15 +80,16 @@ def facts_of_filters(
     """
     device = next(model.parameters()).device
     example = data.train.inputs[:EXAMPLES].clone()
-    held, _ = filters_of(model.cpu(), example)
+    held = filters_of(model.cpu(), example)
     model = model.to(device)
     batches = [part.to(device) for part in data.train.inputs.split(_BATCH)]
     seen = {it.layer: it for it in activity(model, batches).layers}
     tested = data.test.to(device)
     layers = tuple(
-        _layer(it.layer, model.get_parameter(f"{it.layer}.weight"), seen[it.layer]) for it in held
+        _layer(it.layer, model.get_parameter(f"{it.layer}.weight"), seen[it.layer])
+        for it in held[0]
     )
-    cuts = {it: cuts_of(model, it, levels, example, tested) for it in rankings}
+    cuts = {it: cuts_of(model, held, it, levels, tested) for it in rankings}
     return FilterFacts(layers, cuts)
 
 
