@@ -148,6 +148,8 @@ def _cuts(scene: Scene, points: Sequence[Point]) -> str:
     if own is None:
         return ""
     errors = _errors(own, Ranking.GAMMA)
+    if not errors:
+        return ""
     fine = [share for share, error in errors.items() if error <= own.error + HARMLESS]
     if not fine:
         return (
