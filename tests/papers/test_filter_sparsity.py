@@ -1,11 +1,9 @@
 """The filter-sparsity experiment: its tasks, its recipes, and a run that ends certified."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import pytest
 import torch
@@ -29,7 +27,7 @@ from abscise.papers._filter_methods import Method, is_control, methods
 from abscise.papers._filter_sparsity import FilterSparsityExperiment, recipe_of
 from abscise.papers._filter_stages import NAMED, ROUNDS, STAGES, Stage
 from abscise.papers._implicit import implicit_of, unchanged
-from abscise.train import ModelName, Progress, Run, build_model
+from abscise.train import ModelName, Progress, Run, Trained, build_model
 from support.papering import made_data
 
 PAPER = FilterSparsityExperiment()
@@ -51,11 +49,6 @@ def bench_in(folder: Path, dataset: str = "cifar10") -> Bench:
 
 def task_of(method: str = "adam-l2", seed: int = 0) -> Task:
     return SMALL.tasks(Choice(methods=(method,), seeds=(seed,)))[0]
-
-
-def line_of(run: Run) -> Mapping[str, Any]:
-    """The recorded line without the time that it took."""
-    return json.loads(json.dumps(asdict(replace(run, wall_s=None))))
 
 
 def recorded(run: Run, folder: Path) -> Finished:
@@ -191,37 +184,54 @@ def test_on_cuda_forward_and_backward_are_captured_and_in_bfloat16() -> None:
 
 
 @pytest.mark.usefixtures("_hurried")
-def test_a_run_loses_filters_ends_certified_and_resumes_bit_for_bit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = room.recipe_of
-    monkeypatch.setattr(
-        room, "recipe_of", lambda *it: replace(made(*it), report_every=50, name="short")
-    )
-    whole = SMALL.run(task_of(), bench_in(tmp_path / "whole"))
-    run = recorded(whole, tmp_path)
+def test_a_run_loses_filters_and_ends_certified(tmp_path: Path) -> None:
+    run = recorded(SMALL.run(task_of(), bench_in(tmp_path / "whole")), tmp_path)
     assert run.certified
     assert unchanged(run)
-    dead = sum(filters_below(run, 1e-3).values())
-    assert 0 < dead < facts_of_run(run).filters
+    assert 0 < sum(filters_below(run, 1e-3).values()) < facts_of_run(run).filters
     assert implicit_of(run).threshold > 0
     assert run.units_removed > 0
     assert [cut.share for cut in facts_of_run(run).cuts[Ranking.GAMMA]] == list(LEVELS)
+    written = write_report(SMALL, [run], tmp_path / "report")
+    assert {path.name for path in written} >= {"table.md", "pareto.svg", "bars.svg", "page.html"}
+    assert "layer by layer" in (tmp_path / "report" / "page.html").read_text()
+
+
+@pytest.mark.usefixtures("_hurried")
+def test_a_run_that_was_stopped_ends_with_the_same_weights_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = room.recipe_of
+    states: list[dict[str, torch.Tensor]] = []
+
+    def noted(_bench: Bench, _task: Task, trained: Trained, _about: str) -> Run:
+        states.append({name: value.clone() for name, value in trained.model.state_dict().items()})
+        raise EndedError
 
     def stop(progress: Progress) -> None:
         if progress.step == 50:
             raise KeyboardInterrupt
 
+    monkeypatch.setattr(room, "recipe_of", lambda *it: replace(made(*it), report_every=50))
+    monkeypatch.setattr(room, "ship_snapped", noted)
     bench = bench_in(tmp_path / "parts")
     with pytest.raises(KeyboardInterrupt):
         _ = SMALL.run(task_of(), replace(bench, observer=stop))
     assert list((tmp_path / "parts").glob("checkpoint.*"))
-    assert line_of(SMALL.run(task_of(), bench)) == line_of(whole)
-    other = line_of(SMALL.run(replace(task_of(), epochs=8), bench_in(tmp_path / "other")))
-    assert other["notes"]["filters"] != line_of(whole)["notes"]["filters"]
-    written = write_report(SMALL, [run], tmp_path / "report")
-    assert {path.name for path in written} >= {"table.md", "pareto.svg", "bars.svg", "page.html"}
-    assert "layer by layer" in (tmp_path / "report" / "page.html").read_text()
+    for task, on in (
+        (task_of(), bench),
+        (task_of(), bench_in(tmp_path / "whole")),
+        (task_of(seed=1), bench_in(tmp_path / "other")),
+    ):
+        with pytest.raises(EndedError):
+            _ = SMALL.run(task, on)
+    resumed, whole, other = states
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert not all(torch.equal(whole[name], other[name]) for name in whole)
+
+
+class EndedError(Exception):
+    """A run that has been trained and is not shipped."""
 
 
 @pytest.mark.usefixtures("_hurried")
