@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from typing_extensions import override
 
 from abscise._errors import StoreError
 from abscise._subnormal import count_subnormal
@@ -83,6 +84,31 @@ def test_units_are_counted_below_each_threshold_and_by_activation() -> None:
 def test_a_small_unit_with_a_positive_bias_is_dead_by_weights_and_not_silent() -> None:
     found = count_dead(dying(bias=0.5), made_data("digits").train.inputs)
     assert (found.below(1e-3), found.silent, found.units) == (6, 0, 16)
+
+
+class Twice(nn.Module):
+    """A layer that runs twice, one unit of which has no incoming weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.again = nn.Linear(64, 8), nn.Linear(8, 8)
+        self.classes = nn.Linear(8, 10)
+        with torch.no_grad():
+            _ = self.again.weight[0].fill_(1e-20)
+
+    @override
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.first(x.flatten(1)).relu()
+        return self.classes(self.again(self.again(hidden).relu()).relu())
+
+
+def test_a_layer_that_runs_twice_is_counted_once() -> None:
+    found = count_dead(Twice().eval(), made_data("digits").train.inputs)
+    assert [(it.layer, it.units, it.below[1e-12]) for it in found.layers] == [
+        ("first", 8, 0),
+        ("again", 8, 1),
+    ]
 
 
 def test_counting_leaves_the_network_as_it_was() -> None:

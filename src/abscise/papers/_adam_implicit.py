@@ -47,7 +47,7 @@ class AdamImplicitExperiment(Experiment):
 
     @override
     def tasks(self, choice: Choice) -> tuple[Task, ...]:
-        """Seed by seed, the paper's method first, so that what is cut short has its controls."""
+        """Seed by seed, first the paper's method and its controls, last the rest of its grid."""
         known = dict.fromkeys(it.dataset for it in self._setups)
         sets = chosen_names(choice.datasets, known, "data set")
         known = dict.fromkeys(it.network for it in self._setups)
@@ -67,8 +67,7 @@ class AdamImplicitExperiment(Experiment):
             task
             for seed in choice.seeds or (SEEDS[:1] if choice.quick else SEEDS)
             for setup in setups
-            for method in wanted
-            for task in _tasks(setup, method, seed, choice)
+            for task in _ordered(setup, wanted, seed, choice)
         )
         if not tasks:
             message = "none of the data sets chosen has a network or method chosen: leave one out"
@@ -153,6 +152,14 @@ def _attach(task: Task, recipe: Recipe, bench: Bench) -> Attach:
     make = methods()[VARIANTS[task.method].penalty].make
     assert make is not None
     return make(task.strength or 0.0, Setting(units=units, steps=steps, seed=task.seed))
+
+
+def _ordered(setup: Setup, names: Sequence[str], seed: int, choice: Choice) -> tuple[Task, ...]:
+    """The tasks of one seed: the paper's method at other strengths comes after its controls."""
+    found = [it for method in names for it in _tasks(setup, method, seed, choice)]
+    return tuple(
+        sorted(found, key=lambda it: it.method == MAIN and it.strength != found[0].strength)
+    )
 
 
 def _tasks(setup: Setup, method: str, seed: int, choice: Choice) -> tuple[Task, ...]:

@@ -13,6 +13,8 @@ from abscise.papers._adam_implicit_words import (
     batches_of,
     gone,
     macs_left,
+    mean_gone,
+    range_of,
     sentences_of,
     smallest,
     told,
@@ -29,6 +31,7 @@ _HEADER = (
     "strength",
     "seeds",
     "test error, %",
+    "range",
     "same",
     "< 1e-3",
     "< 1e-6",
@@ -38,12 +41,19 @@ _HEADER = (
     "MACs left",
     "kB",
 )
-_MORE = ("< 1e-12", "test error before, %", "validation error, %", "snapped at", "certificates")
+_MORE = (
+    *(f"< {threshold:g}, %" for threshold in THRESHOLDS),
+    "silent, %",
+    "test error before, %",
+    "validation error, %",
+    "snapped at",
+    "certificates",
+)
 _NOTE = (
     "Units whose incoming weights (or scale of BatchNorm) are below a threshold, and units that "
     "no training example makes fire, in percent of all, before anything is removed; then without "
     "the units that are snapped. Same: runs whose test error does not change in any digit. Means "
-    "over the seeds, and ranges."
+    "over the seeds, and the range of the test error."
 )
 
 
@@ -101,7 +111,8 @@ def _everything(shown: Shown) -> Table:
 def _more(point: Point) -> tuple[str, ...]:
     snaps = {implicit_of(run).threshold for run in point.runs}
     return (
-        f"{gone(point, THRESHOLDS[-1])} %",
+        *(gone(point, threshold) for threshold in THRESHOLDS),
+        told(point, silent_share, ".1f"),
         told(point, lambda it: implicit_of(it).error_before, ".2f"),
         f"{point.validation:.2f}",
         ", ".join(f"{it:g}" for it in sorted(snaps)),
@@ -115,10 +126,11 @@ def _row(point: Point) -> tuple[str, ...]:
         TITLES[point.method],
         "-" if point.strength is None else f"{point.strength:g}",
         f"{len(runs)}",
-        told(point, lambda it: it.error_percent, ".2f"),
+        f"{point.error:.2f}",
+        range_of(point),
         f"{sum(map(unchanged, runs))} of {len(runs)}",
-        *(f"{gone(point, threshold)} %" for threshold in (PAPERS, NONE_BELOW)),
-        f"{told(point, silent_share, '.1f')} %",
+        *(f"{mean_gone(point, threshold):.1f} %" for threshold in (PAPERS, NONE_BELOW)),
+        f"{point.of(silent_share):.1f} %",
         f"{point.of(lambda it: it.units_removed):,.0f} of {runs[0].units:,}",
         weights_left(point),
         macs_left(point),

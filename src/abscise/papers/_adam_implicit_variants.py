@@ -68,7 +68,7 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
         MAIN: Variant(title="Adam + L2, ReLU", group=Group.MAIN),
         PLAIN: Variant(title="Adam, no L2", group=Group.OPTIMIZER, control=True, decays=False),
         "adamw": Variant(
-            title="AdamW, the same number",
+            title="AdamW, same number",
             group=Group.OPTIMIZER,
             control=True,
             recipe=_recipe(optimizer="adamw"),
@@ -174,9 +174,9 @@ class Setup:
 _GRIDS: Mapping[str, Grid] = MappingProxyType(
     {
         MAIN: Shares((1e-5, 3e-5, 1e-4, 3e-4, 1e-3)),
-        "l1": Geometric(1e-4, 2.0, 4),
-        "group-lasso": Geometric(1e-4, 2.0, 4),
-        "sgl": Geometric(1e-4, 2.0, 4),
+        "l1": Geometric(2.5e-4, 2.0, 4),
+        "group-lasso": Geometric(2.5e-4, 2.0, 4),
+        "sgl": Geometric(2.5e-4, 2.0, 4),
         "random-units": Shares((0.25, 0.5, 0.75, 0.9)),
     }
 )

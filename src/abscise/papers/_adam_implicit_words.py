@@ -126,9 +126,9 @@ def _activations(shown: Shown) -> str:
     if main is None or not others:
         return ""
     found = [f"{TITLES[it.method]} {gone(it, NONE_BELOW)} %" for it in (main, *others)]
-    if any(_mean(it, NONE_BELOW) for it in others):
+    if any(mean_gone(it, NONE_BELOW) for it in others):
         verdict = "NOT only with ReLU"
-    elif _mean(main, NONE_BELOW):
+    elif mean_gone(main, NONE_BELOW):
         verdict = "as the paper has it, only with ReLU"
     else:
         verdict = "none, so that nothing is shown"
@@ -157,7 +157,7 @@ def _course(shown: Shown, points: Sequence[Point], words: str, knob: Knob) -> st
     if len(points) < 2:
         return ""
     ordered = sorted(points, key=knob)
-    shares = [_mean(it, PAPERS) for it in ordered]
+    shares = [mean_gone(it, PAPERS) for it in ordered]
     steps = [after - before for before, after in pairwise(shares)]
     if not any(steps):
         verdict = "stays"
@@ -203,9 +203,15 @@ def size_of(setup: Setup) -> Knob:
 
 def told(point: Point, figure: Callable[[Finished], float], form: str) -> str:
     """The mean of a figure over the seeds, with its range."""
-    low, high = point.range_of(figure)
+    low, high = (f"{it:{form}}" for it in point.range_of(figure))
     mean = f"{point.of(figure):{form}}"
-    return mean if len(point.runs) == 1 else f"{mean} ({low:{form}}-{high:{form}})"
+    return mean if low == high else f"{mean} ({low}-{high})"
+
+
+def range_of(point: Point) -> str:
+    """The least and the largest test error."""
+    low, high = point.range_of(lambda run: run.error_percent)
+    return f"{low:.2f}-{high:.2f}"
 
 
 def gone(point: Point, threshold: float) -> str:
@@ -237,5 +243,6 @@ def kept(run: Finished) -> float:
     return 100 * run.units_kept / max(run.units, 1)
 
 
-def _mean(point: Point, threshold: float) -> float:
+def mean_gone(point: Point, threshold: float) -> float:
+    """Percent of the units below a threshold: the mean over the seeds."""
     return point.of(lambda run: dead_share(run, threshold))

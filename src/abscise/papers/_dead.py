@@ -89,18 +89,17 @@ def count_dead(model: nn.Module, examples: Tensor) -> DeadUnits:
     found = abscise.inspect(model, few, data=[Inputs((it,)) for it in examples.split(_BATCH)])
     pinned = {row.layer for row in found.plan.layers if row.pinned == row.units}
     silent = {it.layer: it.silent for it in found.layers}
-    return DeadUnits(
-        tuple(
-            DeadLayer(
-                item.layer,
-                len(item.units),
-                {limit: int((item.magnitude < limit).sum()) for limit in THRESHOLDS},
-                (silent[item.layer] or {})[SILENT],
-            )
-            for item in writing_slices(analyse(model, few))
-            if item.writes and item.layer not in pinned
+    layers = {  # a layer that runs twice is one
+        item.layer: DeadLayer(
+            item.layer,
+            len(item.units),
+            {limit: int((item.magnitude < limit).sum()) for limit in THRESHOLDS},
+            (silent[item.layer] or {})[SILENT],
         )
-    )
+        for item in writing_slices(analyse(model, few))
+        if item.writes and item.layer not in pinned
+    }
+    return DeadUnits(tuple(layers.values()))
 
 
 def dead_from_fields(notes: Fields, name: str) -> DeadUnits:

@@ -35,7 +35,8 @@ class Recipe:
         augment: What happens to training images: none, flip, crop-flip (padded by 4), or shift (by
             up to 2 pixels).
         model: A network that comes with the package, or package.module:callable.
-        model_args: Keyword arguments of the network, such as {"width": 0.25} for vgg16.
+        model_args: Keyword arguments of the network, such as {"width": 0.25} for vgg16, or
+            {"activation": "tanh"} for lenet300, lenet5 and basicnet.
         widths: Filters of each convolution; only for the model conv.
         hidden: Units of each hidden linear layer; conv has one, mlp at least one.
         optimizer: adam, adamw, sgd, rmsprop, adagrad or adadelta.

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from abscise.report._bars import Bar, BarRow
 from abscise.report.figures._svg import Drawing, line, plain_style
 
-_HEAD, _STEP, _THICK, _FOOT = 46.0, 24.0, 14.0, 10.0
+_HEAD, _STEP, _THICK, _FOOT = 44.0, 26.0, 14.0, 10.0
 _NAMES, _VALUES = 168.0, 52.0
 
 
@@ -26,20 +26,21 @@ def draw_bars(rows: tuple[BarRow, ...], width: int) -> str:
 
 
 def _bar(drawing: Drawing, over: Axes, bar: Bar, middle: float) -> None:
-    """One bar; the rule behind it is as long as 100 %."""
+    """One bar; below it a rule as long as 100 %, and on the rule the range."""
     full = drawing.width - _NAMES - _VALUES
     left, right = _NAMES, _NAMES + full * bar.value / 100
     role = f"method-{bar.colour}"
     words = "legend main" if bar.main else "legend"
     drawing.text(over, (0, middle + 4), bar.name, words, size=12)
-    line(over, [left, left + full], [middle, middle], "grid")
     half = _THICK / 2
+    below = middle + half + 3
+    line(over, [left, left + full], [below, below], "grid")
     # A bar of 0 is seen as a thin stroke: there is a value, and it is none.
     corners = [(left, middle - half), (max(right, left + 1), middle - half)]
     corners += [(x, middle + half) for x, _ in reversed(corners)]
     drawing.polygon(over, corners, f"{role} mark")
     low, high = (left + full * end / 100 for end in bar.ends)
     if high > low:
-        line(over, [low, high], [middle, middle], "axis-line range")
-    place = (max(right, high) + 6, middle + 4)
+        line(over, [low, high], [below, below], f"{role} main curve")
+    place = (right + 7, middle + 4)
     drawing.text(over, place, f"{bar.value:.1f}", words, size=12)
