@@ -214,6 +214,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights_bit_for_bit(
 
     monkeypatch.setattr(room, "recipe_of", lambda *it: replace(made(*it), report_every=50))
     monkeypatch.setattr(room, "ship_snapped", noted)
+    monkeypatch.setattr(room, "facts_of_filters", lambda *_: None)
     bench = bench_in(tmp_path / "parts")
     with pytest.raises(KeyboardInterrupt):
         _ = SMALL.run(task_of(), replace(bench, observer=stop))

@@ -44,8 +44,8 @@ _HEADER = (
 _MORE = (
     *(f"< {threshold:g}, %" for threshold in THRESHOLDS),
     "silent, %",
-    "test error before, %",
-    "validation error, %",
+    "before, %",
+    "validation, %",
     "snapped at",
     "certificates",
 )
@@ -104,8 +104,9 @@ def _group(shown: Shown, name: str, points: Sequence[Point]) -> Table:
 
 
 def _everything(shown: Shown) -> Table:
-    rows = tuple((*_row(point), *_more(point)) for point in shown.points)
-    return Table(f"{shown.scene.title}: all points", _NOTE, (*_HEADER, *_MORE), rows)
+    rows = tuple((*_row(point)[:5], *_more(point)) for point in shown.points)
+    note = "Before anything is removed. Means over the seeds, and ranges."
+    return Table(f"{shown.scene.title}: all points", note, (*_HEADER[:5], *_MORE), rows)
 
 
 def _more(point: Point) -> tuple[str, ...]:
@@ -166,7 +167,7 @@ def _smallest(shown: Shown) -> list[Table]:
     note = (
         "The fewest units whose error on the validation part is at most "
         f"{ALLOWED:g} times that of Adam without L2, or {OR_POINTS:g} points above it. The "
-        "penalties have SGD, and leave units that nothing reads, with incoming weights. "
+        "penalties have SGD; group lasso empties what reads a unit, not what writes it. "
     )
     return [Table(f"{shown.scene.title}: removal at equal error", note + _NOTE, _HEADER, rows)]
 

@@ -85,10 +85,10 @@ class FilterSparsityExperiment(Experiment):
         attachments = (channels_last, *method.attachments(task.strength or 0.0))
         with flushing():
             trained = bench.train(recipe, attachments)
-        _ = channels_first_(trained.model)
-        run = ship_snapped(bench, task, trained, method.about)
         levels = QUICK_LEVELS if task.limit == QUICK_LIMIT else LEVELS
         facts = facts_of_filters(trained.model, trained.data, method.rankings, levels)
+        _ = channels_first_(trained.model)  # what is shipped lies as its user would lay it
+        run = ship_snapped(bench, task, trained, method.about)
         return replace(run, notes={**(run.notes or {}), NOTE: facts_to_json(facts)})
 
     @override
