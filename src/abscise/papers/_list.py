@@ -4,13 +4,19 @@ from abscise._errors import RecipeError
 from abscise.papers._adam_implicit import AdamImplicitExperiment
 from abscise.papers._choice import unknown_name
 from abscise.papers._experiment import Experiment
+from abscise.papers._filter_sparsity import FilterSparsityExperiment
 from abscise.papers._sensitivity import SensitivityExperiment
 from abscise.papers._transformed_l1 import TransformedL1Experiment
 
 
 def experiments() -> tuple[Experiment, ...]:
     """All of them."""
-    return (AdamImplicitExperiment(), SensitivityExperiment(), TransformedL1Experiment())
+    return (
+        AdamImplicitExperiment(),
+        FilterSparsityExperiment(),
+        SensitivityExperiment(),
+        TransformedL1Experiment(),
+    )
 
 
 def experiment(name: str) -> Experiment:
