@@ -212,6 +212,15 @@ def test_a_budget_that_is_not_steered_is_missed(monkeypatch: pytest.MonkeyPatch)
     assert abs(share - target) > 0.1
 
 
+def test_a_budget_of_few_steps_comes_near_from_a_start_that_is_far_too_weak() -> None:
+    model = small_network()
+    optimizer = SGD(model.parameters(), 0.1)
+    sparsifier = Proximal(L1(), 0.01, target_sparsity=0.7, target_by=30)
+    with attach(sparsifier, optimizer, model) as attachment:
+        train(model, optimizer, 30)
+        assert 0.45 < attachment.worker.sparsity < 0.95
+
+
 def test_a_budget_of_groups_that_is_reached_is_held_and_nothing_shrinks_any_more() -> None:
     model = small_network()
     optimizer = SGD(model.parameters(), 0.1)

@@ -80,7 +80,8 @@ class Budget:
         moved = share - control.share if control.looks else 0.0
         speed = control.speed + AVERAGING * (moved - control.speed)
         error = self.wanted(step + AHEAD * self.every) - share - AHEAD * speed
-        change = min(max(GAIN * error, -FASTEST), FASTEST)
+        fastest = max(FASTEST, 15 * self.every / self.by)  # few looks: each may do more
+        change = min(max(GAIN * error, -fastest), fastest)
         level = min(max(control.level + change, -LIMIT), LIMIT)
         return Control(control.looks + 1, level, share, speed)
 
