@@ -1,46 +1,20 @@
 """Sensitivities in several processes: ranks see different data and shrink the same."""
 
-import multiprocessing
-
 import pytest
-import safetensors.torch
 import torch
-from torch import Tensor
 from torch.optim import SGD
 
 from abscise import attach
-from support.sensitive_ranks import CASES, LIMIT_S, RANKS, run_rank
+from support.ranks import RANKS, Ends, ends_of
+from support.sensitive_ranks import CASES, train_cases
 from support.sparsifying import batch, same, small_network
 
 pytestmark = pytest.mark.slow
 
-Ends = dict[str, list[dict[str, Tensor]]]
-
 
 @pytest.fixture(scope="module")
 def ends(tmp_path_factory: pytest.TempPathFactory) -> Ends:
-    """Name of the case -> what each rank ended with. A file is the meeting point, not a port."""
-    folder = tmp_path_factory.mktemp("ranks")
-    new = multiprocessing.get_context("spawn").Process
-    meeting = f"file://{folder / 'meeting'}"
-    ranks = [new(target=run_rank, args=(rank, meeting, str(folder))) for rank in range(RANKS)]
-    try:
-        for rank in ranks:
-            rank.start()
-        for rank in ranks:
-            rank.join(LIMIT_S)
-        assert [rank.exitcode for rank in ranks] == [0] * RANKS
-    finally:
-        for rank in ranks:
-            rank.kill()
-            rank.join()
-    return {
-        name: [
-            safetensors.torch.load_file(folder / f"{name}-{rank}.safetensors")
-            for rank in range(RANKS)
-        ]
-        for name in (*CASES, "alone")
-    }
+    return ends_of(train_cases, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("name", CASES)

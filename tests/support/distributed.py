@@ -4,12 +4,9 @@ A module of its own, for the processes import it by name.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
@@ -18,12 +15,11 @@ from torch.optim import SGD, Adam, Optimizer
 from abscise import attach
 from abscise.penalties import L1, GroupLasso, TransformedL1
 from abscise.sparsify import Proximal, Rows
+from support.ranks import RANKS
 from support.sparsifier_cases import unit_map
 from support.sparsifying import batch, small_network
 
-RANKS = 2
 STEPS = 30
-LIMIT_S = 200.0
 
 CASES: dict[str, Callable[[], Proximal]] = {
     "units": lambda: Proximal(GroupLasso(), 0.3, groups=unit_map()),
@@ -38,17 +34,10 @@ CASES: dict[str, Callable[[], Proximal]] = {
 }
 
 
-def run_rank(rank: int, meeting: str, folder: str) -> None:
+def train_cases(rank: int) -> dict[str, dict[str, Tensor]]:
     """Train every case, each with ranks that see different data; then one without DDP."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=RANKS)
-    try:
-        found = {name: _trained(rank, name, parallel=True) for name in CASES}
-        found["alone"] = _trained(rank, "elements", parallel=False)
-    finally:
-        dist.destroy_process_group()
-    for name, state in found.items():
-        safetensors.torch.save_file(state, Path(folder) / f"{name}-{rank}.safetensors")
+    found = {name: _trained(rank, name, parallel=True) for name in CASES}
+    return {**found, "alone": _trained(rank, "elements", parallel=False)}
 
 
 def _trained(rank: int, name: str, *, parallel: bool) -> dict[str, Tensor]:

@@ -4,12 +4,8 @@ A module of its own, for the processes import it by name.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
@@ -17,11 +13,10 @@ from torch.optim import SGD
 
 from abscise import attach
 from abscise.sparsify import Sensitivity, SeReNe
+from support.ranks import RANKS
 from support.sparsifying import batch, small_network
 
-RANKS = 2
 STEPS = 4
-LIMIT_S = 200.0
 
 CASES: dict[str, Callable[[], Sensitivity | SeReNe]] = {
     "exact": lambda: Sensitivity(0.1, rescale=True),
@@ -31,17 +26,10 @@ CASES: dict[str, Callable[[], Sensitivity | SeReNe]] = {
 }
 
 
-def run_rank(rank: int, meeting: str, folder: str) -> None:
+def train_cases(rank: int) -> dict[str, dict[str, Tensor]]:
     """Train every case, each with ranks that see different data; then one without DDP."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=RANKS)
-    try:
-        found = {name: _trained(rank, name, parallel=True) for name in CASES}
-        found["alone"] = _trained(rank, "exact", parallel=False)
-    finally:
-        dist.destroy_process_group()
-    for name, state in found.items():
-        safetensors.torch.save_file(state, Path(folder) / f"{name}-{rank}.safetensors")
+    found = {name: _trained(rank, name, parallel=True) for name in CASES}
+    return {**found, "alone": _trained(rank, "exact", parallel=False)}
 
 
 def _trained(rank: int, name: str, *, parallel: bool) -> dict[str, Tensor]:
