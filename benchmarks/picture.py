@@ -20,7 +20,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("page", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--until", default="dying", help="id of the last section in the picture")
+    parser.add_argument("--until", default="evidence", help="id of the last section in the picture")
     parser.add_argument("--scheme", choices=("light", "dark"), default="light")
     options = parser.parse_args()
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
