@@ -120,6 +120,21 @@ def test_the_sentences_follow_from_the_runs() -> None:
     )
 
 
+def test_what_is_left_is_told_of_the_units_that_were_removed() -> None:
+    """A snap far below 1e-3 removes fewer than are below 1e-3, and none for being silent alone."""
+    few = finished(MAIN, below=(120, 100, 80), removed=80)
+    (said,) = [it for it in outcome([few]).sentences if "are left" in it]
+    assert "30.0 % of the units are below 0.001" in said
+    assert "without the 20.0 % that are snapped and removed 76.4 % of the weights" in said
+
+
+def test_a_comparison_of_means_over_other_numbers_of_seeds_says_so() -> None:
+    assert "seeds" not in outcome().sentences[-1]
+    early = [it for it in RUNS if it.task.method != "l1" or not it.task.seed]
+    said = outcome(early).sentences[-1]
+    assert "(test error 1.55 %, seeds: 2); l1 90.0 % (test error 1.50 %, seeds: 1)." in said
+
+
 def test_an_expectation_that_is_not_met_is_told() -> None:
     losing = [*without("adamw"), finished("adamw", below=(9, 3, 0))]
     assert outcome(losing).sentences[1].endswith("NOT met: AdamW, same number has up to 3 of 400.")

@@ -111,7 +111,8 @@ def _main(shown: Shown) -> str:
     return (
         f"{shown.scene.title}: {TITLES[MAIN]}, L2 {shown.setup.main:g}: "
         f"{gone(point, PAPERS)} % of the units are below {PAPERS:g}, {gone(point, NONE_BELOW)} % "
-        f"below {NONE_BELOW:g}, {told(point, silent_share, '.1f')} % never fire; without them "
+        f"below {NONE_BELOW:g}, {told(point, silent_share, '.1f')} % never fire; without the "
+        f"{told(point, removed_share, '.1f')} % that are snapped and removed "
         f"{weights_left(point)} of the weights and {macs_left(point)} of the MACs are left, and "
         f"the test error is {told(point, lambda it: it.error_percent, '.2f')} %, the same to every "
         f"digit in {same} of {len(point.runs)} runs."
@@ -181,8 +182,10 @@ def _removal(shown: Shown) -> str:
     if len(found) < 2:
         return ""
     ranked = sorted(found, key=lambda name: (found[name].of(kept), name))
+    even = len({len(point.runs) for point in found.values()}) == 1
     texts = [
-        f"{TITLES[it]} {found[it].of(kept):.1f} % (test error {found[it].error:.2f} %)"
+        f"{TITLES[it]} {found[it].of(kept):.1f} % (test error {found[it].error:.2f} %"
+        f"{'' if even else f', seeds: {len(found[it].runs)}'})"
         for it in ranked
     ]
     return (
@@ -236,6 +239,11 @@ def weights_left(point: Point) -> str:
 def macs_left(point: Point) -> str:
     """Multiply-accumulates, in percent of the dense network's."""
     return share_of(point, lambda run: run.macs, lambda run: run.dense_macs)
+
+
+def removed_share(run: Finished) -> float:
+    """Percent of the units that are gone."""
+    return 100 - kept(run) if run.units else 0.0
 
 
 def kept(run: Finished) -> float:
