@@ -280,6 +280,25 @@ def test_lines_of_json_are_whole_and_a_resumed_run_writes_none_twice(tmp_path: P
         again.load_state_dict(state)
 
 
+def test_what_a_lost_power_supply_left_of_a_line_is_written_again(tmp_path: Path) -> None:
+    path, model = tmp_path / "units.jsonl", Net()
+    tracker = Tracker(model, X, every=1, sinks=[JsonLines(path)])
+    for _ in range(3):
+        tracker.step()
+    whole, state = path.read_bytes(), {**tracker.state_dict(), "steps": 1}
+    _ = path.write_bytes(whole[:-9])
+    again = Tracker(model, X, every=1, sinks=[JsonLines(path)])
+    again.load_state_dict(state)
+    again.step()
+    again.step()
+    assert path.read_bytes() == whole
+    for other in (b"a note of mine", b"[" * 100_000 + b"\n"):
+        _ = path.write_bytes(other)
+        with pytest.raises(StoreError, match="cannot be continued"):
+            again.load_state_dict(state)
+        assert path.read_bytes() == other
+
+
 class Numbers:
     """What a TensorBoard writer is asked to write."""
 

@@ -8,7 +8,7 @@ from torch.optim import SGD, Adam
 from typing_extensions import override
 
 import abscise
-from abscise._errors import NotEqualError
+from abscise._errors import ModelError, NotEqualError
 from abscise.shrinking._checks import check_same, moved
 from support.shrinking import CASES, apart, batch, example, kill_, shrinking, train, twin
 
@@ -101,6 +101,18 @@ def test_beside_infinite_outputs_a_difference_is_seen() -> None:
     for other in (*others, [[torch.nan, -torch.inf], [2.0, -torch.inf]]):
         with pytest.raises(NotEqualError, match="differ by"):
             check_same(dense, [torch.tensor(other)], torch.float32)
+
+
+def test_a_training_that_diverged_is_told_so_and_is_no_defect_of_the_removal() -> None:
+    model = CASES["mlp"].build()
+    optimizer = SGD(model.parameters(), 0.05)
+    attachment = shrinking(model, optimizer)
+    with torch.no_grad():
+        model.get_parameter("5.bias")[0] = torch.nan
+    with pytest.raises(ModelError, match="are NaN: nothing was removed; if the training diverged"):
+        _ = train(model, optimizer, 1)
+    assert attachment.worker.shrinks == []
+    assert model.get_parameter("1.weight").shape == (12, 72)
 
 
 @pytest.mark.parametrize("dies", [True, False])

@@ -36,7 +36,14 @@ def check_same(before: Sequence[Tensor], after: Sequence[Tensor], dtype: torch.d
 
     Raises:
         NotEqualError: It did.
+        ModelError: Nobody can tell, as there was none before.
     """
+    if any(bool(it.isnan().any()) for it in before):
+        message = (
+            "the outputs of the model on the example inputs are NaN: nothing was removed; if the "
+            "training diverged, go back to a checkpoint from before"
+        )
+        raise ModelError(message)
     size = max((float(_finite(it).abs().max()) for it in before if it.numel()), default=0.0)
     difference, allowed = _difference(before, after), _ROUNDINGS * torch.finfo(dtype).eps * size
     if not difference <= allowed:
