@@ -135,6 +135,13 @@ def test_a_comparison_of_means_over_other_numbers_of_seeds_says_so() -> None:
     assert "(test error 1.55 %, seeds: 2); l1 90.0 % (test error 1.50 %, seeds: 1)." in said
 
 
+def test_seeds_of_one_point_that_have_other_recipes_are_told() -> None:
+    made = [replace(it, recipe={"seed": it.task.seed, "betas": [0.9, 0.999]}) for it in RUNS]
+    assert outcome(made).sentences == outcome().sentences
+    changed = replace(made[0], recipe={"seed": 0, "betas": [0.9, 0.99]})
+    assert outcome([changed, *made[1:]]).sentences[-1].endswith("are alike: betas differ.")
+
+
 def test_an_expectation_that_is_not_met_is_told() -> None:
     losing = [*without("adamw"), finished("adamw", below=(9, 3, 0))]
     assert outcome(losing).sentences[1].endswith("NOT met: AdamW, same number has up to 3 of 400.")

@@ -215,11 +215,30 @@ def test_what_can_be_cut_off_ends_at_the_first_cut_that_harms(
     assert "points of the test error, by which that number is chosen" in said
 
 
-def test_runs_of_several_devices_are_said_to_be(tmp_path: Path) -> None:
-    one, other = told(tmp_path, *MAIN)
-    assert "devices" not in sentences([one, other])
-    mixed = [replace(one, device="a GPU"), replace(other, device="a CPU")]
-    assert "the runs are of several devices: a CPU; a GPU." in sentences(mixed)
+@pytest.mark.parametrize(
+    ("other", "differ"),
+    [
+        ({"seed": 1}, ""),
+        ({"seed": 1, "new": 3}, ""),
+        ({"seed": 1, "eps": 1e-3}, "eps differ."),
+        ({"seed": 1, "precision": "bf16-mixed"}, "precision differ."),
+    ],
+)
+def test_runs_of_one_point_with_several_recipes_are_said_to_be(
+    other: dict[str, Any], differ: str, tmp_path: Path
+) -> None:
+    recipe = {"seed": 0, "eps": 1e-8, "precision": "32-true"}
+    one, two, control = told(tmp_path, *MAIN, line("adam-l2-eps", 1e-4))
+    made = [replace(one, recipe=recipe), replace(two, recipe=recipe | other)]
+    said = sentences([*made, replace(control, recipe=recipe | {"eps": 1e-3})])
+    assert ("NOT all runs that are compared are alike" in said) == bool(differ)
+    assert differ in said
+
+
+def test_runs_that_are_compared_on_several_devices_are_said_to_be(tmp_path: Path) -> None:
+    one, _, other = told(tmp_path, *MAIN, line("sgd-l2", 1e-4))
+    mixed = [replace(one, recipe={"device": "cuda"}), replace(other, recipe={"device": "cpu"})]
+    assert "are alike: device differ." in sentences(mixed)
 
 
 def test_means_are_told_with_the_seeds_that_they_are_over(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from abscise.papers._implicit import (
     NONE_BELOW,
     control_sentence,
     dead_share,
+    recipes_sentence,
     silent_share,
     unchanged,
 )
@@ -99,6 +100,7 @@ def sentences_of(shown: Shown) -> list[str]:
         _course(shown, shown.grid, "L2 from {low} to {high}", lambda it: it.strength or 0.0),
         _course(shown, batches_of(shown), "batches from {low} to {high}", size_of(shown.setup)),
         _removal(shown),
+        recipes_sentence(shown.scene.title, shown.points),
     ]
     return [line for line in said if line]
 

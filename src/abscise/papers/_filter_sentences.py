@@ -9,7 +9,7 @@ from abscise.papers._filter_cuts import Ranking
 from abscise.papers._filter_facts import facts_of_run, filter_share, filters_below, silent_filters
 from abscise.papers._filter_methods import is_control, methods
 from abscise.papers._filter_pictures import GONE, MAIN
-from abscise.papers._implicit import control_sentence, unchanged
+from abscise.papers._implicit import control_sentence, recipes_sentence, unchanged
 from abscise.papers._points import Point, Scene
 
 STRENGTH = 1e-4
@@ -39,7 +39,7 @@ def sentences_of(scene: Scene, points: Sequence[Point]) -> list[str]:
         _depth(scene, points),
         _batches(scene, points),
         _cuts(scene, points),
-        _devices(scene, points),
+        recipes_sentence(scene.title, points),
     ]
     return [sentence for sentence in found if sentence]
 
@@ -141,14 +141,6 @@ def _batches(scene: Scene, points: Sequence[Point]) -> str:
     told = ", ".join(f"{size}: {one:.1f} %" for size, one in zip(sizes, shares, strict=True))
     word = "as expected" if falls and shares[0] > shares[-1] else "NOT as expected"
     return f"{scene.title}: expected is that larger batches lose fewer filters: {word}; {told}."
-
-
-def _devices(scene: Scene, points: Sequence[Point]) -> str:
-    """What ran on CUDA ran in bfloat16: that is not the same training."""
-    found = sorted({run.device for point in points for run in point.runs})
-    if len(found) < 2:
-        return ""
-    return f"{scene.title}: the runs are of several devices: {'; '.join(found)}."
 
 
 def _cuts(scene: Scene, points: Sequence[Point]) -> str:
