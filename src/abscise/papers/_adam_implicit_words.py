@@ -128,7 +128,8 @@ def _activations(shown: Shown) -> str:
     others = [point for name in names if (point := shown.at_main(name)) is not None]
     if main is None or not others:
         return ""
-    found = [f"{TITLES[it.method]} {gone(it, NONE_BELOW)} %" for it in (main, *others)]
+    seeds = _seeds((main, *others))
+    found = [f"{TITLES[it.method]} {gone(it, NONE_BELOW)} %{seeds(it)}" for it in (main, *others)]
     if any(mean_gone(it, NONE_BELOW) for it in others):
         verdict = "NOT only with ReLU"
     elif mean_gone(main, NONE_BELOW):
@@ -148,8 +149,10 @@ def _optimizers(shown: Shown) -> str:
     others = [point for name in names if (point := shown.at_main(name)) is not None]
     if main is None or not others:
         return ""
+    seeds = _seeds((main, *others))
     found = [
         f"{TITLES[it.method]} {gone(it, PAPERS)} % ({gone(it, NONE_BELOW)} % below {NONE_BELOW:g})"
+        f"{seeds(it)}"
         for it in (main, *others)
     ]
     return f"{shown.scene.title}: units below {PAPERS:g} by optimizer: {'; '.join(found)}."
@@ -171,10 +174,10 @@ def _course(shown: Shown, points: Sequence[Point], words: str, knob: Knob) -> st
     else:
         verdict = "neither rises nor falls all the way"
     where = words.format(low=f"{knob(ordered[0]):g}", high=f"{knob(ordered[-1]):g}")
-    texts = ", ".join(f"{share:.1f}" for share in shares)
+    seeds = _seeds(ordered)
+    texts = ", ".join(f"{mean_gone(it, PAPERS):.1f} %{seeds(it)}" for it in ordered)
     return (
-        f"{shown.scene.title}: with {where} the share of units below {PAPERS:g} {verdict}: "
-        f"{texts} %."
+        f"{shown.scene.title}: with {where} the share of units below {PAPERS:g} {verdict}: {texts}."
     )
 
 
@@ -184,16 +187,27 @@ def _removal(shown: Shown) -> str:
     if len(found) < 2:
         return ""
     ranked = sorted(found, key=lambda name: (found[name].of(kept), name))
-    even = len({len(point.runs) for point in found.values()}) == 1
+    seeds = _seeds(tuple(found.values()))
     texts = [
-        f"{TITLES[it]} {found[it].of(kept):.1f} % (test error {found[it].error:.2f} %"
-        f"{'' if even else f', seeds: {len(found[it].runs)}'})"
+        f"{TITLES[it]} {found[it].of(kept):.1f} % (test error {found[it].error:.2f} %)"
+        f"{seeds(found[it])}"
         for it in ranked
     ]
     return (
         f"{shown.scene.title}: units left at equal error on the validation part: "
         f"{'; '.join(texts)}."
     )
+
+
+def _seeds(points: Sequence[Point]) -> Callable[[Point], str]:
+    """What is put behind a mean where those beside it are over other seeds; mostly nothing."""
+    if len({_drawn(it) for it in points}) < 2:
+        return lambda _: ""
+    return lambda it: f" ({'seed' if len(it.runs) == 1 else 'seeds'} {', '.join(_drawn(it))})"
+
+
+def _drawn(point: Point) -> tuple[str, ...]:
+    return tuple(str(run.task.seed) for run in point.runs)
 
 
 def batches_of(shown: Shown) -> tuple[Point, ...]:
