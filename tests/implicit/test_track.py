@@ -103,6 +103,9 @@ BAD: dict[str, tuple[Change, str]] = {
         "line 7: step must be more than 4, got 1: a file holds one run",
     ),
     "two trackers in one file": (lambda c: c.insert(1, c[0]), "line 2: step must be more than 1"),
+    "no layers": (lambda c: c[0]["layers"].clear(), "layers must be at least one layer, and each"),
+    "a layer twice": (lambda c: c[0]["layers"].append(c[0]["layers"][0]), "and each once, got a"),
+    "a pass over no layers": (lambda c: c[2]["layers"].clear(), "line 3: layers must be at least"),
     "nothing": (lambda c: c.clear(), "holds no record"),
 }
 

@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
+from torch.nn.utils.prune import l1_unstructured
 from torch.optim import Adam, AdamW
 from torch.utils.data import DataLoader, TensorDataset
 from typing_extensions import override
@@ -187,14 +189,54 @@ def test_after_an_exception_model_and_optimizer_are_as_before() -> None:
 
 def test_a_step_that_the_scaler_skips_does_not_count() -> None:
     model = Net()
-    optimizer = AdamW(model.parameters())
-    tracker = Tracker(model, X, optimizer)
-    with tracker:
+    optimizer = AdamW(model.parameters(), fused=True)  # called even for a skipped step
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    counted = []
+    with Tracker(model, X, optimizer) as tracker:
+        for factor in (1.0, torch.inf, 1.0):
+            optimizer.zero_grad()
+            _ = scaler.scale(cross_entropy(model(X), LABELS) * factor).backward()
+            _ = scaler.step(optimizer)
+            scaler.update()
+            counted.append(tracker.state_dict()["steps"])
+    assert counted == [1, 1, 2]
+
+
+def test_a_step_that_calls_the_one_of_its_base_class_counts_once() -> None:
+    class Own(Adam):
+        @override
+        def step(self, closure: Any = None) -> Any:
+            return super().step(closure)
+
+    model, calls = Net(), list[None]()
+    optimizer = Own(model.parameters())
+    _ = optimizer.register_step_post_hook(lambda *_: calls.append(None))
+    with Tracker(model, X, optimizer) as tracker:
+        train(model, optimizer, 3)
+    assert (tracker.state_dict()["steps"], len(calls)) == (3, 6)
+
+
+def mask(layer: nn.Module) -> None:
+    _ = l1_unstructured(layer, "weight", 300)
+
+
+@pytest.mark.parametrize("how", [weight_norm, spectral_norm, mask])
+def test_weights_that_are_computed_are_looked_at_as_they_run(how: Any) -> None:
+    model = Net()
+    how(model.hidden)
+    optimizer = Adam(model.parameters())
+    with Tracker(model, X, optimizer) as tracker:
         train(model, optimizer, 1)
-        optimizer.found_inf = torch.ones(())  # type: ignore[attr-defined]
-        tracker._stepped(optimizer, (), {})
-        del optimizer.found_inf  # type: ignore[attr-defined]
-    assert tracker.state_dict()["steps"] == 1
+        _ = model(X)  # a mask is laid on before each forward
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        record = tracker.record().layers[-1]
+        again = model.eval().state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in before.items())
+    sizes = model.hidden.weight.detach().abs().amax(1).double()
+    assert (record.layer, record.units) == ("hidden", 7)
+    edges = torch.tensor(HISTOGRAM, dtype=torch.float64)
+    expected = torch.bucketize(sizes, edges, right=True).bincount(minlength=len(HISTOGRAM) + 1)
+    assert list(record.histogram) == expected.tolist()
 
 
 def test_a_state_is_gone_on_from() -> None:
@@ -236,6 +278,25 @@ def test_lines_of_json_are_whole_and_a_resumed_run_writes_none_twice(tmp_path: P
     _ = path.write_text('{"step": 1}\n{"st')
     with pytest.raises(StoreError, match="cannot be continued"):
         again.load_state_dict(state)
+
+
+def test_what_a_lost_power_supply_left_of_a_line_is_written_again(tmp_path: Path) -> None:
+    path, model = tmp_path / "units.jsonl", Net()
+    tracker = Tracker(model, X, every=1, sinks=[JsonLines(path)])
+    for _ in range(3):
+        tracker.step()
+    whole, state = path.read_bytes(), {**tracker.state_dict(), "steps": 1}
+    _ = path.write_bytes(whole[:-9])
+    again = Tracker(model, X, every=1, sinks=[JsonLines(path)])
+    again.load_state_dict(state)
+    again.step()
+    again.step()
+    assert path.read_bytes() == whole
+    for other in (b"a note of mine", b"[" * 100_000 + b"\n"):
+        _ = path.write_bytes(other)
+        with pytest.raises(StoreError, match="cannot be continued"):
+            again.load_state_dict(state)
+        assert path.read_bytes() == other
 
 
 class Numbers:

@@ -120,6 +120,31 @@ def test_the_sentences_follow_from_the_runs() -> None:
     )
 
 
+def test_what_is_left_is_told_of_the_units_that_were_removed() -> None:
+    """A snap far below 1e-3 removes fewer than are below 1e-3, and none for being silent alone."""
+    few = finished(MAIN, below=(120, 100, 80), removed=80)
+    (said,) = [it for it in outcome([few]).sentences if "are left" in it]
+    assert "30.0 % of the units are below 0.001" in said
+    assert "without the 20.0 % that are snapped and removed 76.4 % of the weights" in said
+
+
+def test_means_that_are_over_other_seeds_than_those_beside_them_say_so() -> None:
+    assert not any("(seed" in said for said in outcome().sentences)
+    late = [it for it in RUNS if it.task.method not in {"l1", "tanh", "batch-20"} or it.task.seed]
+    _, _, kinds, optimizers, course, batches, removal = outcome(late).sentences
+    assert "ReLU 25.0 % (seeds 0, 1); Adam + L2, tanh 0.0 % (seed 1)." in kinds
+    assert batches.endswith("50.0 % (seed 1), 30.5 % (seeds 0, 1).")
+    assert removal.endswith("% (test error 1.60 %) (seed 1).")
+    assert "(seed" not in optimizers + course
+
+
+def test_seeds_of_one_point_that_have_other_recipes_are_told() -> None:
+    made = [replace(it, recipe={"seed": it.task.seed, "betas": [0.9, 0.999]}) for it in RUNS]
+    assert outcome(made).sentences == outcome().sentences
+    changed = replace(made[0], recipe={"seed": 0, "betas": [0.9, 0.99]})
+    assert outcome([changed, *made[1:]]).sentences[-1].endswith("are alike: betas differ.")
+
+
 def test_an_expectation_that_is_not_met_is_told() -> None:
     losing = [*without("adamw"), finished("adamw", below=(9, 3, 0))]
     assert outcome(losing).sentences[1].endswith("NOT met: AdamW, same number has up to 3 of 400.")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from abscise._errors import StoreError
+from abscise._errors import RecipeError, StoreError
 from abscise.papers import Finished, append_finished, html, markdown, read_finished
 from abscise.papers._filter_facts import facts_of_run
 from abscise.papers._filter_sparsity import FilterSparsityExperiment
@@ -204,6 +204,55 @@ def test_the_comparison_at_equal_size_is_of_cuts_with_the_same_number(tmp_path: 
     assert [row[-1] for row in table.rows] == ["-", "35.00 (50)", "50.00 (50)"]
     harmful = told(tmp_path, line("adam-l2", 1e-4, ranked=[cuts("gamma", 30.0)]))
     assert "no cut of the lowest gammas" in sentences(harmful)
+
+
+@pytest.mark.parametrize(("errors", "most"), [((20.1, 20.4, 35.0), 50), ((20.1, 20.6, 20.2), 25)])
+def test_what_can_be_cut_off_ends_at_the_first_cut_that_harms(
+    errors: Sequence[float], most: int, tmp_path: Path
+) -> None:
+    said = sentences(told(tmp_path, line("adam-l2", 1e-4, ranked=[cuts("gamma", *errors)])))
+    assert f"{most} % of the filters can be cut off by gamma" in said
+    assert "points of the test error, by which that number is chosen" in said
+
+
+@pytest.mark.parametrize(
+    ("other", "differ"),
+    [
+        ({"seed": 1}, ""),
+        ({"seed": 1, "new": 3}, ""),
+        ({"seed": 1, "eps": 1e-3}, "eps differ."),
+        ({"seed": 1, "precision": "bf16-mixed"}, "precision differ."),
+    ],
+)
+def test_runs_of_one_point_with_several_recipes_are_said_to_be(
+    other: dict[str, Any], differ: str, tmp_path: Path
+) -> None:
+    recipe = {"seed": 0, "eps": 1e-8, "precision": "32-true"}
+    one, two, control = told(tmp_path, *MAIN, line("adam-l2-eps", 1e-4))
+    made = [replace(one, recipe=recipe), replace(two, recipe=recipe | other)]
+    said = sentences([*made, replace(control, recipe=recipe | {"eps": 1e-3})])
+    assert ("NOT all runs that are compared are alike" in said) == bool(differ)
+    assert differ in said
+
+
+def test_runs_that_are_compared_on_several_devices_are_said_to_be(tmp_path: Path) -> None:
+    one, _, other = told(tmp_path, *MAIN, line("sgd-l2", 1e-4))
+    mixed = [replace(one, recipe={"device": "cuda"}), replace(other, recipe={"device": "cpu"})]
+    assert "are alike: device differ." in sentences(mixed)
+
+
+def test_means_are_told_with_the_seeds_that_they_are_over(tmp_path: Path) -> None:
+    said = sentences(told(tmp_path, *MAIN, line("sgd-l2", 1e-4)))
+    assert "20.00 % test error (2 seeds), SGD L2 0.0001 loses 0.0 %" in said
+    assert said.count("(one seed)") == 1
+
+
+def test_runs_of_other_methods_or_networks_are_refused(tmp_path: Path) -> None:
+    (run,) = told(tmp_path, line("adam-l2", 1e-4))
+    with pytest.raises(RecipeError, match="no method 'adam-l3'"):
+        _ = PAPER.outcome([replace(run, task=replace(run.task, method="adam-l3"))])
+    with pytest.raises(RecipeError, match="no stage for cifar10 with vgg11"):
+        _ = PAPER.outcome([replace(run, task=replace(run.task, network="vgg11"))])
 
 
 @pytest.mark.parametrize(

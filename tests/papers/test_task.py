@@ -1,6 +1,7 @@
 """A task has a key that tells it from all others, and comes back from JSON as it was."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -31,6 +32,28 @@ def test_a_change_of_any_field_changes_the_key(change: dict[str, object]) -> Non
 def test_the_key_is_the_same_for_ever() -> None:
     assert task_of(0.001).key == "made/l1/pendigits/mlp/strength=0.001/seed=0/epochs=4"
     assert task_of(0.001).digest == "741422e80a36d3a1"
+
+
+def test_a_strength_of_zero_has_one_key_whatever_its_sign() -> None:
+    assert (
+        task_of(-0.0).key
+        == task_of(0.0).key
+        == "made/l1/pendigits/mlp/strength=0.0/seed=0/epochs=4"
+    )
+    assert task_of(5e-324).key != task_of(0.0).key
+
+
+@pytest.mark.parametrize(
+    ("twice", "once"),
+    [
+        ({"seeds": (0, 1, 0)}, {"seeds": (0, 1)}),
+        ({"strengths": (0.0, -0.0)}, {"strengths": (0.0,)}),
+    ],
+)
+def test_a_run_that_is_asked_for_twice_is_refused(twice: Any, once: Any) -> None:
+    with pytest.raises(RecipeError, match=f"{next(iter(twice))} must be different, got"):
+        _ = Choice(**twice)
+    assert Choice(**once) != Choice()
 
 
 @pytest.mark.parametrize("task", [task_of(), task_of(None), task_of(limit=7)], ids=str)

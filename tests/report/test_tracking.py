@@ -92,6 +92,11 @@ def test_a_figure_without_data_is_left_out() -> None:
     assert ids(to_html(nothing)) == ids(to_html(whole_report()))
 
 
+def test_what_was_seen_before_the_first_step_is_drawn_without_a_warning() -> None:
+    report = replace(tracked_report(), tracking=Track((), (firing(0, ("a", 4, 1)),)))
+    assert ids(to_html(report)) & set(NOT_WITHOUT) == {"evidence", "selectivity"}
+
+
 def test_the_page_says_what_the_tracker_counted_and_what_it_cost() -> None:
     words = re.sub(r"<[^>]+>|\s+", " ", to_html(tracked_report()))
     for expected in (

@@ -14,7 +14,7 @@ from abscise._units import UnitMap
 from abscise.implicit import Record, Tracker
 from abscise.penalties import L1, GroupLasso
 from abscise.sparsify import Proximal, Rows, Sparsifier, Worker
-from support.shrinking import CASES, apart, example, shrinking, train
+from support.shrinking import CASES, apart, example, kill_, shrinking, train, twin
 
 PLAIN = GroupLasso(by_size=False)  # else a group's strength follows its size, which shrinks
 PENALTIES: dict[str, Any] = {
@@ -93,6 +93,38 @@ def test_a_tracker_goes_on_with_the_units_that_are_left() -> None:
     assert counts[-1]["1"] == (4, 0)
     assert counts[-1]["5"] == (3, 0)
     assert all(it.revived == 0 for record in records for it in record.layers)
+
+
+class Tied(nn.Module):
+    """Two layers with one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.one = nn.Linear(72, 8), nn.Linear(8, 8)
+        self.two, self.classes = nn.Linear(8, 8), nn.Linear(8, 3)
+        self.two.weight, self.two.bias = self.one.weight, self.one.bias
+
+    @override
+    def forward(self, images: Tensor) -> Tensor:
+        features = torch.relu(self.stem(images.flatten(1)))
+        return self.classes(torch.relu(self.two(torch.relu(self.one(features)))))
+
+
+def test_a_tracker_goes_on_with_layers_that_share_a_weight() -> None:
+    model = Tied().double()
+    kill_(
+        model,
+        [(f"{layer}.{leaf}", (1, 3)) for layer in ("stem", "one") for leaf in ("weight", "bias")],
+    )
+    optimizer = Adam(model.parameters(), 0.01)
+    dense, other = twin(model, optimizer)
+    records: list[Any] = []
+    with Tracker(model, example(), optimizer, every=1, sinks=[records.append]):
+        _ = shrinking(model, optimizer, every=2)
+        losses = train(model, optimizer, 4)
+    assert apart(losses, train(dense, other, 4)) < 1e-9
+    counts = [[(it.units, it.dead[1e-3], it.revived) for it in one.layers] for one in records]
+    assert counts == [[(8, 2, 0)] * 3] * 2 + [[(6, 0, 0)] * 3] * 2
 
 
 class Stubborn(Sparsifier[Worker]):

@@ -53,13 +53,25 @@ def watched_layers(model: nn.Module, inputs: Inputs) -> tuple[Watched, ...]:
     found = []
     for name, result in results.items():
         module = model.get_submodule(name)
-        weight = module.get_parameter("weight")
         if id(result) not in written:
-            found.append(Watched(name, weight.shape[0], isinstance(module, BATCH_NORMS)))
+            found.append(Watched(name, len(weight_of(module)), isinstance(module, BATCH_NORMS)))
     if not found:
         message = f"{type(model).__name__} has no linear layer, convolution or batch norm to watch"
         raise ModelError(message)
     return tuple(found)
+
+
+def weight_of(module: nn.Module) -> Tensor:
+    """The weight of a layer: its Parameter, or what it runs with where that is computed.
+
+    As by weight norm, spectral norm or a mask. To look at it changes nothing in the module.
+    """
+    own = dict(module.named_parameters(recurse=False)).get("weight")
+    if own is not None:
+        return own
+    with torch.no_grad():
+        computed: Tensor = copy_model(module, share=True).eval().weight.detach()  # type: ignore[operator]
+    return computed
 
 
 @contextmanager

@@ -51,12 +51,16 @@ class JsonLines:
     def rewind(self, step: int) -> None:
         """Cut the last lines off that are about later steps: a resumed run writes them again.
 
+        What a lost power supply left of a last line goes, too.
+
         Raises:
             StoreError: The file cannot be read or cut, or a line of its end is none of ours.
         """
         with self._continuing():
             content = self._path.read_bytes() if self._path.exists() else b""
             lines = content.splitlines(keepends=True)
+            if lines and not lines[-1].endswith(b"\n") and _begins_as_ours(lines[-1]):
+                _ = lines.pop()
             while lines and json.loads(lines[-1])["step"] > step:
                 _ = lines.pop()
             kept = sum(map(len, lines))
@@ -76,9 +80,14 @@ class JsonLines:
     def _continuing(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, ValueError, KeyError, TypeError) as problem:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as problem:
             message = f"{self._path}: cannot be continued ({type(problem).__name__}: {problem})"
             raise StoreError(message) from problem
+
+
+def _begins_as_ours(line: bytes) -> bool:
+    start = b'{"format": 1, "kind": "'
+    return line[: len(start)] == start[: len(line)]
 
 
 class TensorBoard:

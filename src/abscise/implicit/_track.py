@@ -100,6 +100,7 @@ def line_from_json(value: object, where: str, wanted: str = "") -> Record | Firi
 
 def _record(fields: Fields) -> Record:
     layers = tuple(map(_layer_record, fields.objects("layers", _WEIGHTS)))
+    _check_names(fields, [it.layer for it in layers])
     return Record(fields.integer("step"), layers, DEAD)
 
 
@@ -136,12 +137,19 @@ def _dead(fields: Fields, units: int) -> dict[float, int]:
     return found
 
 
+def _check_names(fields: Fields, names: Sequence[str]) -> None:
+    if not names or len(set(names)) < len(names):
+        fields.refuse("layers", "at least one layer, and each once")
+
+
 def _firing(fields: Fields) -> Firing:
+    layers = tuple(map(_layer_firing, fields.objects("layers", _ACTIVE)))
+    _check_names(fields, [it.layer for it in layers])
     return Firing(
         step=fields.integer("step"),
         samples=fields.integer("samples", 1),
         wall_s=fields.number("wall_s"),
-        layers=tuple(map(_layer_firing, fields.objects("layers", _ACTIVE))),
+        layers=layers,
     )
 
 

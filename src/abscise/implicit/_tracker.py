@@ -15,7 +15,7 @@ from abscise._inputs import ExampleInputs, as_inputs
 from abscise._units import Axis
 from abscise.implicit._activity import Activity, Batches, activity, check_batch
 from abscise.implicit._diagnose import DEAD
-from abscise.implicit._layers import Watched, watched_layers
+from abscise.implicit._layers import Watched, watched_layers, weight_of
 from abscise.implicit._records import HISTOGRAM, LayerRecord, Record
 from abscise.implicit._rule import read_rule
 from abscise.implicit._sinks import Sink
@@ -92,7 +92,8 @@ class Tracker:
             check_batch(model, look.data, labelled=look.labelled)
         self._steps = 0
         self._dead: dict[str, Tensor] = {}
-        self._handle: RemovableHandle | None = None
+        self._handles: list[RemovableHandle] = []
+        self._armed = False
 
     def __enter__(self) -> Self:
         """Count the optimizer's steps from now on.
@@ -107,7 +108,10 @@ class Tracker:
             message = "a tracker is attached to this optimizer already: leave that one first"
             raise ValueError(message)
         setattr(self._optimizer, _MARK, self)
-        self._handle = self._optimizer.register_step_post_hook(self._stepped)
+        self._handles = [
+            self._optimizer.register_step_pre_hook(self._stepping),
+            self._optimizer.register_step_post_hook(self._stepped),
+        ]
         return self
 
     def __exit__(
@@ -121,10 +125,10 @@ class Tracker:
 
     def detach(self) -> None:
         """Stop counting; the optimizer is as it was before."""
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
+        if self._handles:
             delattr(self._optimizer, _MARK)
+        while self._handles:
+            self._handles.pop().remove()
 
     def step(self) -> None:
         """Count one step; call it after the optimizer's.
@@ -132,22 +136,24 @@ class Tracker:
         Raises:
             ValueError: The tracker counts the optimizer's steps by itself.
         """
-        if self._handle is not None:
+        if self._handles:
             message = "this tracker counts the optimizer's steps by itself: leave out step()"
             raise ValueError(message)
         self._count()
 
     def follow(self, removed: Mapping[Axis, Collection[int]]) -> None:
-        """Go on with layers whose weights have lost these rows while training."""
-        layers = []
+        """Go on with layers whose weights have just lost these rows while training."""
+        names = {id(it): name for name, it in self._model.named_parameters()}  # a tied one has one
+        layers, dead = [], {}
         for layer in self._layers:
-            gone = list(removed.get((f"{layer.name}.weight" if layer.name else "weight", 0), ()))
-            if layer.name in self._dead:
-                stays = torch.ones(layer.units, dtype=torch.bool)
-                stays[gone] = False
-                self._dead[layer.name] = self._dead[layer.name][stays]
-            layers.append(replace(layer, units=layer.units - len(gone)))
-        self._layers = tuple(layers)
+            weight = weight_of(self._model.get_submodule(layer.name))
+            layers.append(replace(layer, units=len(weight)))
+            stays = torch.ones(layer.units, dtype=torch.bool)
+            stays[list(removed.get((names.get(id(weight), ""), 0), ()))] = False
+            # Of a weight that is computed nobody knows which rows went: it begins anew.
+            if layer.name in self._dead and int(stays.sum()) == len(weight):
+                dead[layer.name] = self._dead[layer.name][stays]
+        self._layers, self._dead = tuple(layers), dead
 
     def record(self) -> Record:
         """Look at the weights now; nothing is run, and no sink is called."""
@@ -189,7 +195,14 @@ class Tracker:
             if rewind is not None:
                 _ = rewind(self._steps)
 
+    def _stepping(self, _optimizer: Optimizer, _args: object, _kwargs: object) -> None:
+        self._armed = True
+
     def _stepped(self, optimizer: Optimizer, _args: object, _kwargs: object) -> None:
+        # An optimizer whose step calls that of its base class runs the hooks twice; count once.
+        if not self._armed:
+            return
+        self._armed = False
         # A fused optimizer's hook also runs on a step that GradScaler skips.
         skipped = getattr(optimizer, "found_inf", None)
         if skipped is None or not bool(skipped):
@@ -211,7 +224,7 @@ class Tracker:
             _ = sink(record)
 
     def _sizes(self, layer: Watched) -> Tensor:
-        weight = self._model.get_submodule(layer.name).get_parameter("weight").detach()
+        weight = weight_of(self._model.get_submodule(layer.name)).detach()
         if layer.scaled:
             return weight.abs().double()
         return torch.linalg.vector_norm(weight.flatten(1), math.inf, dim=1).double()
@@ -246,7 +259,7 @@ class Tracker:
         strengths = self._strengths()
         found = []
         for layer in self._layers:
-            weight = self._model.get_submodule(layer.name).get_parameter("weight")
+            weight = weight_of(self._model.get_submodule(layer.name))
             strength = strengths.get(id(weight), 0.0)
             if weight.grad is None or not strength:
                 found.append(torch.full((), math.nan, device=weight.device))

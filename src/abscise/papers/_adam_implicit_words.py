@@ -11,6 +11,7 @@ from abscise.papers._implicit import (
     NONE_BELOW,
     control_sentence,
     dead_share,
+    recipes_sentence,
     silent_share,
     unchanged,
 )
@@ -99,6 +100,7 @@ def sentences_of(shown: Shown) -> list[str]:
         _course(shown, shown.grid, "L2 from {low} to {high}", lambda it: it.strength or 0.0),
         _course(shown, batches_of(shown), "batches from {low} to {high}", size_of(shown.setup)),
         _removal(shown),
+        recipes_sentence(shown.scene.title, shown.points),
     ]
     return [line for line in said if line]
 
@@ -111,7 +113,8 @@ def _main(shown: Shown) -> str:
     return (
         f"{shown.scene.title}: {TITLES[MAIN]}, L2 {shown.setup.main:g}: "
         f"{gone(point, PAPERS)} % of the units are below {PAPERS:g}, {gone(point, NONE_BELOW)} % "
-        f"below {NONE_BELOW:g}, {told(point, silent_share, '.1f')} % never fire; without them "
+        f"below {NONE_BELOW:g}, {told(point, silent_share, '.1f')} % never fire; without the "
+        f"{told(point, removed_share, '.1f')} % that are snapped and removed "
         f"{weights_left(point)} of the weights and {macs_left(point)} of the MACs are left, and "
         f"the test error is {told(point, lambda it: it.error_percent, '.2f')} %, the same to every "
         f"digit in {same} of {len(point.runs)} runs."
@@ -125,7 +128,8 @@ def _activations(shown: Shown) -> str:
     others = [point for name in names if (point := shown.at_main(name)) is not None]
     if main is None or not others:
         return ""
-    found = [f"{TITLES[it.method]} {gone(it, NONE_BELOW)} %" for it in (main, *others)]
+    seeds = _seeds((main, *others))
+    found = [f"{TITLES[it.method]} {gone(it, NONE_BELOW)} %{seeds(it)}" for it in (main, *others)]
     if any(mean_gone(it, NONE_BELOW) for it in others):
         verdict = "NOT only with ReLU"
     elif mean_gone(main, NONE_BELOW):
@@ -145,8 +149,10 @@ def _optimizers(shown: Shown) -> str:
     others = [point for name in names if (point := shown.at_main(name)) is not None]
     if main is None or not others:
         return ""
+    seeds = _seeds((main, *others))
     found = [
         f"{TITLES[it.method]} {gone(it, PAPERS)} % ({gone(it, NONE_BELOW)} % below {NONE_BELOW:g})"
+        f"{seeds(it)}"
         for it in (main, *others)
     ]
     return f"{shown.scene.title}: units below {PAPERS:g} by optimizer: {'; '.join(found)}."
@@ -168,10 +174,10 @@ def _course(shown: Shown, points: Sequence[Point], words: str, knob: Knob) -> st
     else:
         verdict = "neither rises nor falls all the way"
     where = words.format(low=f"{knob(ordered[0]):g}", high=f"{knob(ordered[-1]):g}")
-    texts = ", ".join(f"{share:.1f}" for share in shares)
+    seeds = _seeds(ordered)
+    texts = ", ".join(f"{mean_gone(it, PAPERS):.1f} %{seeds(it)}" for it in ordered)
     return (
-        f"{shown.scene.title}: with {where} the share of units below {PAPERS:g} {verdict}: "
-        f"{texts} %."
+        f"{shown.scene.title}: with {where} the share of units below {PAPERS:g} {verdict}: {texts}."
     )
 
 
@@ -181,14 +187,27 @@ def _removal(shown: Shown) -> str:
     if len(found) < 2:
         return ""
     ranked = sorted(found, key=lambda name: (found[name].of(kept), name))
+    seeds = _seeds(tuple(found.values()))
     texts = [
         f"{TITLES[it]} {found[it].of(kept):.1f} % (test error {found[it].error:.2f} %)"
+        f"{seeds(found[it])}"
         for it in ranked
     ]
     return (
         f"{shown.scene.title}: units left at equal error on the validation part: "
         f"{'; '.join(texts)}."
     )
+
+
+def _seeds(points: Sequence[Point]) -> Callable[[Point], str]:
+    """What is put behind a mean where those beside it are over other seeds; mostly nothing."""
+    if len({_drawn(it) for it in points}) < 2:
+        return lambda _: ""
+    return lambda it: f" ({'seed' if len(it.runs) == 1 else 'seeds'} {', '.join(_drawn(it))})"
+
+
+def _drawn(point: Point) -> tuple[str, ...]:
+    return tuple(str(run.task.seed) for run in point.runs)
 
 
 def batches_of(shown: Shown) -> tuple[Point, ...]:
@@ -236,6 +255,11 @@ def weights_left(point: Point) -> str:
 def macs_left(point: Point) -> str:
     """Multiply-accumulates, in percent of the dense network's."""
     return share_of(point, lambda run: run.macs, lambda run: run.dense_macs)
+
+
+def removed_share(run: Finished) -> float:
+    """Percent of the units that are gone."""
+    return 100 - kept(run) if run.units else 0.0
 
 
 def kept(run: Finished) -> float:

@@ -37,6 +37,9 @@ class Choice:
             if any(not 0 <= value < float("inf") for value in values):
                 message = f"{name} must be >= 0 and finite, got {list(values)}"
                 raise RecipeError(message)
+            if len(set(values)) < len(values):
+                message = f"{name} must be different, got {list(values)}"
+                raise RecipeError(message)
         if self.epochs < 0 or self.limit < 0:
             message = f"epochs and limit must be >= 0, got {self.epochs} and {self.limit}"
             raise RecipeError(message)

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from statistics import mean
 
 from abscise.papers._filter_cuts import Ranking
 from abscise.papers._filter_facts import facts_of_run, filter_share, filters_below, silent_filters
 from abscise.papers._filter_methods import is_control, methods
 from abscise.papers._filter_pictures import GONE, MAIN
-from abscise.papers._implicit import control_sentence, unchanged
+from abscise.papers._implicit import control_sentence, recipes_sentence, unchanged
 from abscise.papers._points import Point, Scene
 
 STRENGTH = 1e-4
@@ -39,6 +39,7 @@ def sentences_of(scene: Scene, points: Sequence[Point]) -> list[str]:
         _depth(scene, points),
         _batches(scene, points),
         _cuts(scene, points),
+        recipes_sentence(scene.title, points),
     ]
     return [sentence for sentence in found if sentence]
 
@@ -53,9 +54,10 @@ def _gone(point: Point) -> float:
 
 def _told(point: Point) -> str:
     title = methods()[point.method].title
+    seeds = "one seed" if len(point.runs) == 1 else f"{len(point.runs)} seeds"
     return (
         f"{title} {point.strength or 0.0:g} loses {_gone(point):.1f} % of the filters at "
-        f"{point.error:.2f} % test error"
+        f"{point.error:.2f} % test error ({seeds})"
     )
 
 
@@ -65,8 +67,7 @@ def _main(scene: Scene, points: Sequence[Point]) -> str:
         return ""
     dense = _at(points, MAIN, 0.0)
     beside = "" if dense is None else f"; without L2 the error is {dense.error:.2f} %"
-    seeds = "one seed" if len(own.runs) == 1 else f"{len(own.runs)} seeds"
-    return f"{scene.title}: {_told(own)} ({seeds}){beside}."
+    return f"{scene.title}: {_told(own)}{beside}."
 
 
 def _against(scene: Scene, points: Sequence[Point], other: str, claim: str) -> str:
@@ -150,13 +151,14 @@ def _cuts(scene: Scene, points: Sequence[Point]) -> str:
     errors = _errors(own, Ranking.GAMMA)
     if not errors:
         return ""
-    fine = [share for share, error in errors.items() if error <= own.error + HARMLESS]
+    highest = own.error + HARMLESS
+    fine = list(takewhile(lambda share: errors[share] <= highest, sorted(errors)))
     if not fine:
         return (
             f"{scene.title}: no cut of the lowest gammas of Adam L2 {STRENGTH:g} keeps the test "
             f"error within {HARMLESS:g} points."
         )
-    most = max(fine)
+    most = fine[-1]
     others = [
         (f"network slimming {STRENGTH:g}", _at(points, "slimming"), Ranking.GAMMA),
         ("filter norms without L2", _at(points, MAIN, 0.0), Ranking.NORM),
@@ -170,8 +172,8 @@ def _cuts(scene: Scene, points: Sequence[Point]) -> str:
     beside = f"; at the same number {', '.join(told)}" if told else ""
     return (
         f"{scene.title}: {100 * most:g} % of the filters can be cut off by gamma after Adam L2 "
-        f"{STRENGTH:g} within {HARMLESS:g} points, at {errors[most]:.2f} % without fine-tuning"
-        f"{beside}."
+        f"{STRENGTH:g} within {HARMLESS:g} points of the test error, by which that number is "
+        f"chosen, at {errors[most]:.2f} % (whole: {own.error:.2f} %) without fine-tuning{beside}."
     )
 
 

@@ -93,6 +93,8 @@ class FilterSparsityExperiment(Experiment):
 
     @override
     def outcome(self, finished: Sequence[Finished]) -> Outcome:
+        for run in finished:
+            _ = self._stage_of(run.task), chosen_names((run.task.method,), methods(), "method")
         return filter_outcome(self.title, self.source, self._stages, finished)
 
     def _chosen(self, choice: Choice) -> list[Stage]:

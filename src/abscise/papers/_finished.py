@@ -37,6 +37,7 @@ class Finished:
         device: In words.
         commit: Of the code.
         notes: Whatever else the experiment noted, as the line has it.
+        recipe: Of the training, as the line has it.
     """
 
     task: Task
@@ -54,6 +55,7 @@ class Finished:
     device: str
     commit: str | None
     notes: Mapping[str, object] = field(default_factory=dict)
+    recipe: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def compression(self) -> float:
@@ -135,6 +137,7 @@ def finished_from_json(value: object, where: str) -> Finished:
         device=line.text("device"),
         commit=line.optional("commit", line.text),
         notes=values,
+        recipe=line.mapping("recipe"),
     )
 
 

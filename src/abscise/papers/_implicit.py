@@ -195,6 +195,27 @@ def control_sentence(
     return f"{head}: NOT met: {'; '.join(told)}."
 
 
+def recipes_sentence(where: str, points: Sequence[Point]) -> str:
+    """What runs that are compared do not have in common, although they should; mostly nothing.
+
+    The seeds of one point have one recipe, all points one device and precision: a line that was
+    made on another machine, or by code with other defaults, has the key of a task all the same.
+    """
+    found = {name for it in points for name in _differ(it.runs)} - {"seed"}
+    every = [run for it in points for run in it.runs]
+    found |= set(_differ(every)) & {"device", "precision", "compile"}
+    if not found:
+        return ""
+    return f"{where}: NOT all runs that are compared are alike: {', '.join(sorted(found))} differ."
+
+
+def _differ(runs: Sequence[Finished]) -> list[str]:
+    """Fields of the recipe that all have, and not all with the same value."""
+    first, *others = (run.recipe for run in runs)
+    shared = [name for name in first if all(name in it for it in others)]
+    return [name for name in shared if any(it[name] != first[name] for it in others)]
+
+
 def _most(point: Point) -> int:
     """Of the seeds, the most units below `NONE_BELOW`."""
     return max(implicit_of(run).dead.below(NONE_BELOW) for run in point.runs)

@@ -51,7 +51,8 @@ class Task:
         ...      strength=0.001, seed=0, epochs=3).key
         'e/l1/mnist/lenet300/strength=0.001/seed=0/epochs=3'
         """
-        strength = "none" if self.strength is None else repr(float(self.strength))
+        # + 0.0: -0.0 is the same run as 0.0
+        strength = "none" if self.strength is None else repr(float(self.strength) + 0.0)
         parts = [
             self.experiment,
             self.method,

@@ -15,8 +15,11 @@ _ROUNDINGS = 1000
 
 
 def outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
-    """Its floating-point outputs in eval mode, as float64; the model itself is not called."""
-    copy = copy_model(model, share=True)
+    """Its floating-point outputs in eval mode, as float64; the model itself is not called.
+
+    Nor are its buffers written, should its forward write any.
+    """
+    copy = copy_model(model, share=False, shared=model.parameters())
     with eval_mode(copy), torch.no_grad(), quiet_hooks(copy, tuple(inputs.args), inputs.kwargs):
         return _floats(copy(*inputs.args, **inputs.kwargs))
 
@@ -24,7 +27,7 @@ def outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
 def moved(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
     """The largest difference over the largest spread of an output over the samples."""
     difference = _difference(before, after)
-    spread = max((_spread(it) for it in before if it.numel()), default=0.0)
+    spread = max((_spread(_finite(it)) for it in before if it.numel()), default=0.0)
     return difference / spread if spread else difference
 
 
@@ -33,8 +36,15 @@ def check_same(before: Sequence[Tensor], after: Sequence[Tensor], dtype: torch.d
 
     Raises:
         NotEqualError: It did.
+        ModelError: Nobody can tell, as there was none before.
     """
-    size = max((float(it.abs().max()) for it in before if it.numel()), default=0.0)
+    if any(bool(it.isnan().any()) for it in before):
+        message = (
+            "the outputs of the model on the example inputs are NaN: nothing was removed; if the "
+            "training diverged, go back to a checkpoint from before"
+        )
+        raise ModelError(message)
+    size = max((float(_finite(it).abs().max()) for it in before if it.numel()), default=0.0)
     difference, allowed = _difference(before, after), _ROUNDINGS * torch.finfo(dtype).eps * size
     if not difference <= allowed:
         message = (
@@ -58,6 +68,34 @@ def check_trainable(program: Program, model: nn.Module) -> None:
                 "cannot be seen; freeze it (requires_grad_(False)), or train without that branch"
             )
             raise ModelError(message)
+
+
+def elsewhere(program: Program, model: nn.Module) -> bool:
+    """Was a parameter given other data since the capture, as `model.to(...)` gives it?"""
+    held = dict(model.named_parameters(remove_duplicate=False))
+    return any(
+        entry.data is not None
+        and entry.name in held
+        and entry.data.data_ptr() != held[entry.name].data_ptr()
+        for entry in program.values
+    )
+
+
+@contextmanager
+def without_autocast(model: nn.Module) -> Iterator[None]:
+    """Inside, the model is captured and compared in its own precision, as its weights are.
+
+    Whoever steps within autocast is there still: what it has cast is of the shapes before.
+    """
+    kind = next((it.device.type for it in model.parameters()), "cpu")
+    if not torch.amp.is_autocast_available(kind):
+        yield
+        return
+    try:
+        with torch.autocast(kind, enabled=False):
+            yield
+    finally:
+        torch.clear_autocast_cache()
 
 
 def trains(model: nn.Module, inputs: Inputs, *, refuse: bool = False) -> bool:
@@ -98,7 +136,17 @@ def _floats(result: object) -> list[Tensor]:
 
 def _difference(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
     pairs = zip(before, after, strict=True)
-    return max((float((a - b).abs().max()) for a, b in pairs if a.numel()), default=0.0)
+    return max((float(_apart(a, b).max()) for a, b in pairs if a.numel()), default=0.0)
+
+
+def _apart(one: Tensor, two: Tensor) -> Tensor:
+    """|difference|; what is infinite in both, as a mask makes it, is the same."""
+    return (one - two).abs().masked_fill(one == two, 0.0)
+
+
+def _finite(output: Tensor) -> Tensor:
+    """Without what is infinite: that has no size."""
+    return output.nan_to_num(posinf=0.0, neginf=0.0)
 
 
 def _spread(output: Tensor) -> float:

@@ -27,7 +27,15 @@ from abscise.compaction import (
 )
 from abscise.graph import Analysis, analyse
 from abscise.implicit import tracker_of
-from abscise.shrinking._checks import check_same, check_trainable, moved, outputs, trains
+from abscise.shrinking._checks import (
+    check_same,
+    check_trainable,
+    elsewhere,
+    moved,
+    outputs,
+    trains,
+    without_autocast,
+)
 from abscise.shrinking._dead import Units, dead_units
 from abscise.shrinking._history import History
 from abscise.shrinking._in_place import shrink_average_, shrink_states_, shrink_weights_
@@ -40,6 +48,9 @@ if TYPE_CHECKING:
     from abscise.shrinking._options import ShrinkWhileTraining
 
 _LIVES = "may still be trained"
+
+_Counted = tuple[Analysis, dict[int, str], NDArray[np.int64]]
+"""An analysis, its units that are to be kept, and the looks in a row at which each was small."""
 
 
 class ShrinkWorker(Worker):
@@ -60,11 +71,11 @@ class ShrinkWorker(Worker):
         self.step = 0
         self._options, self._optimizer, self._model = options, optimizer, model
         self._inputs = as_inputs(options.example_inputs)
-        self._analysis = analyse(model, self._inputs)
+        with without_autocast(model):
+            self._analysis = analyse(model, self._inputs)
         check_trainable(self._analysis.program, model)
         self._kept = matching_units(self._analysis, options.keep)
         self._small: NDArray[np.int64] = np.zeros(len(self._analysis.labels.roots), dtype=np.int64)
-        self._trains = trains(model, self._inputs)
         self._history = self._start()
 
     @property
@@ -87,7 +98,7 @@ class ShrinkWorker(Worker):
     def after_step(self, optimizer: Optimizer) -> None:
         self.step += 1
         if self.step % self._options.every == 0:
-            with torch.no_grad():
+            with torch.no_grad(), without_autocast(self._model):
                 self._look()
 
     @override
@@ -109,23 +120,29 @@ class ShrinkWorker(Worker):
         """
         read = read_state(state)
         plan = self._history.dense if read.plan is None else read.plan
-        if plan != self.plan:
-            if plan.fingerprint != self.plan.fingerprint or self.plan.edits:
-                message = (
-                    "the state is of another network, or of one that was shrunk otherwise: attach "
-                    "to the network as it was built, then load"
-                )
+        if plan != self.plan and (plan.fingerprint != self.plan.fingerprint or self.plan.edits):
+            message = (
+                "the state is of another network, or of one that was shrunk otherwise: attach "
+                "to the network as it was built, then load"
+            )
+            raise ValueError(message)
+        try:
+            gone = {} if plan == self.plan else _gone(self._analysis, plan)
+        except (KeyError, IndexError) as problem:
+            message = f"state_dict: plan: it removes what the network does not have ({problem})"
+            raise ValueError(message) from problem
+        for layer, ids in unit_map(self._analysis).layers.items():
+            counts, left = len(read.small.get(layer, ())), len(ids) - len(gone.get(layer, ()))
+            if counts != left:
+                message = f"the state has {counts} units of {layer}, the network {left}"
                 raise ValueError(message)
-            with torch.no_grad():
+        if plan != self.plan:
+            with torch.no_grad(), without_autocast(self._model):
                 self._carry_out(plan)
         self.step = read.step
         self._small = np.zeros_like(self._small)
         for layer, ids in unit_map(self._analysis).layers.items():
-            counts = read.small.get(layer, torch.zeros(0)).numpy()
-            if len(counts) != len(ids):
-                message = f"the state has {len(counts)} units of {layer}, the network {len(ids)}"
-                raise ValueError(message)
-            self._small[ids[ids >= 0]] = counts[ids >= 0]
+            self._small[ids[ids >= 0]] = read.small[layer].cpu().numpy()[ids >= 0]
 
     def _start(self) -> History:
         """The plan that removes nothing."""
@@ -138,19 +155,39 @@ class ShrinkWorker(Worker):
     def _look(self) -> None:
         started = time.perf_counter()
         options = self._options
+        if elsewhere(self._analysis.program, self._model):
+            self._adopt(self._counted(analyse(self._model, self._inputs), {}))
         small = small_units(self._analysis, self._model, options.snap)
         self._small = np.where(small, self._small + 1, 0)
         ready = small & self._analysis.labels.candidates & (self._small >= options.patience)
         ready[np.fromiter(self._kept, dtype=np.int64, count=len(self._kept))] = False
         if ready.sum() < options.at_least:
             return
-        zeroed = to_zero(self._analysis, self._model, ready, options.snap)
-        found = dead_units(self._analysis, self._model, self._optimizer, ready, zeroed)
-        if found.units.sum() < options.at_least:
-            return
-        proposal = self._proposal(found.analysis, found.units)
+        self._remove_dead(ready, started)
+
+    def _remove_dead(self, ready: Units, started: float) -> None:
+        """Remove what is dead of these units.
+
+        Not all that is dead can go: a layer keeps its last unit, forward may count units. What has
+        to stay is not set to 0; so it is looked once more at what is dead without that.
+        """
+        stays, last = np.zeros_like(ready), set[int]()
+        while True:
+            zeroed = to_zero(self._analysis, self._model, ready & ~stays, self._options.snap)
+            found = dead_units(self._analysis, self._model, self._optimizer, ready, zeroed)
+            dead = found.units & ~stays
+            if dead.sum() < self._options.at_least:
+                return
+            proposal = self._proposal(found.analysis, dead)
+            why = proposal.decision.why_kept
+            last |= {unit for unit in why if why[unit].startswith("the last")}
+            left = dead & ~proposal.decision.removed
+            relied = to_zero(self._analysis, self._model, left, self._options.snap)
+            if not not_at_rest(self._analysis, self._model, self._optimizer, relied):
+                break
+            stays |= left
         if not proposal.plan.changes_nothing:
-            self._remove(proposal, started)
+            self._remove(proposal, last, started)
 
     def _proposal(self, analysis: Analysis, dead: Units) -> Proposal:
         """What goes, checked against the model's own forward. Nothing is folded: all is 0."""
@@ -161,14 +198,11 @@ class ShrinkWorker(Worker):
         pinned = dict.fromkeys(np.flatnonzero(~dead).tolist(), _LIVES)
         return whole_units(analysis, self._model, self._inputs, sites, pinned)
 
-    def _remove(self, proposal: Proposal, started: float) -> None:
+    def _remove(self, proposal: Proposal, last: set[int], started: float) -> None:
         parameters = _count(self._model)
         removed = proposal.decision.removed
         zeroed = to_zero(self._analysis, self._model, removed, self._options.snap)
         snapped = not_at_rest(self._analysis, self._model, self._optimizer, zeroed)
-        last = {
-            unit for unit, why in proposal.decision.why_kept.items() if why.startswith("the last")
-        }
         before = unit_map(self._analysis).layers
         effect = self._carry_out(proposal.plan, zeroed)
         layers = [
@@ -201,6 +235,7 @@ class ShrinkWorker(Worker):
             How far setting `zeroed` to 0 moved the outputs, over their spread.
         """
         model, gone = self._model, _gone(self._analysis, plan)
+        trained = trains(model, self._inputs)  # now, as the mode is the user's to change
         with ExitStack() as undo:
             first = outputs(model, self._inputs)
             if zeroed is not None:
@@ -212,11 +247,12 @@ class ShrinkWorker(Worker):
             shrink_weights_(plan, model, undo)
             if zeroed is not None:
                 check_same(dense, outputs(model, self._inputs), next(model.parameters()).dtype)
-            if self._trains:
+            if trained:
                 _ = trains(model, self._inputs, refuse=True)
-            analysis = analyse(model, self._inputs)
+            counted = self._counted(analyse(model, self._inputs), gone)
             self._let_others_follow(plan, undo)
-            self._adopt(plan, analysis, gone)
+            self._adopt(counted)
+            self._history.add(plan, gone)
             _ = undo.pop_all()
         return moved(first, dense)
 
@@ -235,17 +271,19 @@ class ShrinkWorker(Worker):
         if tracker is not None:
             tracker.follow(removed)
 
-    def _adopt(self, plan: Plan, analysis: Analysis, gone: Mapping[str, NDArray[np.int64]]) -> None:
-        """Count on with the units that are left."""
+    def _counted(self, analysis: Analysis, gone: Mapping[str, NDArray[np.int64]]) -> _Counted:
+        """The units that are left, in the numbers of a new analysis, with their counts."""
         old = unit_map(self._analysis).layers
-        counts = {layer: self._small[np.maximum(ids, 0)] for layer, ids in old.items()}
-        self._analysis = analysis
-        self._kept = matching_units(analysis, self._options.keep)
-        self._small = np.zeros(len(analysis.labels.roots), dtype=np.int64)
+        small = np.zeros(len(analysis.labels.roots), dtype=np.int64)
         for layer, ids in unit_map(analysis).layers.items():
-            left = np.delete(counts[layer], gone.get(layer, np.empty(0, dtype=np.int64)))
-            self._small[ids[ids >= 0]] = left[ids >= 0]
-        self._history.add(plan, gone)
+            counts = self._small[np.maximum(old[layer], 0)]
+            left = np.delete(counts, gone.get(layer, np.empty(0, dtype=np.int64)))
+            small[ids[ids >= 0]] = left[ids >= 0]
+        return analysis, matching_units(analysis, self._options.keep), small
+
+    def _adopt(self, counted: _Counted) -> None:
+        """Count on with them."""
+        self._analysis, self._kept, self._small = counted
 
 
 def _gone(analysis: Analysis, plan: Plan) -> dict[str, NDArray[np.int64]]:

@@ -17,7 +17,8 @@ _NUMBER = 44.0
 def draw_evidence(rows: Sequence[TrackedLayer], width: int) -> str:
     """Side by side where there is room; on a phone a layer's maps lie below each other."""
     maps = _maps(rows)
-    steps = max(course[-1][0] for _, courses in maps for course in courses if course)
+    # A pass over data before the first step is at 0: an axis has a length all the same.
+    steps = max([1, *(course[-1][0] for _, courses in maps for course in courses if course)])
     label = f"Share of dead units in {len(rows):,} layers over {steps:,} steps, by "
     label += " and by ".join(title for title, _ in maps)
     with plain_style():
