@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from rich.console import Console
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from abscise._errors import InputError, ModelError
+from abscise.cli._training_report import evenly
 from abscise.implicit import (
     Activity,
+    Firing,
     JsonLines,
     Look,
     Record,
@@ -25,7 +26,6 @@ from abscise.train import Attachment, Checkpoints, Data, Recipe, Split, limited
 UNITS_FILE = "units.jsonl"
 MOST_COUNTS = 4_000  # records times layers that a report holds
 _BATCH = 256  # examples of a pass over data at a time
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,13 +126,11 @@ def thinned_track(track: Track) -> Track:
     """About evenly chosen records, the first and the last among them: a report stays small."""
     weights, activity = track.weights, track.activity
     return Track(
-        _chosen(weights, MOST_COUNTS // max(len(weights[-1].layers), 1) if weights else 0),
-        _chosen(activity, MOST_COUNTS // max(len(activity[-1].layers), 1) if activity else 0),
+        tuple(evenly(weights, _most(weights))),
+        tuple(evenly(activity, _most(activity))),
     )
 
 
-def _chosen(records: Sequence[T], most: int) -> tuple[T, ...]:
-    most = max(most, 10)
-    if len(records) <= most:
-        return tuple(records)
-    return tuple(records[index * (len(records) - 1) // (most - 1)] for index in range(most))
+def _most(records: Sequence[Record] | Sequence[Firing]) -> int:
+    """How many records of so many layers a report holds, ten at least."""
+    return max(10, MOST_COUNTS // max(len(records[-1].layers), 1)) if records else 10

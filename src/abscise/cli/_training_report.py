@@ -1,12 +1,14 @@
 """From a training run to the part of a report that tells of it."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from abscise.report import Training, TrainingPoint
 from abscise.train import DYING, Progress, Schedule, Trained, run_of
 
 MOST_POINTS = 2000
 MOST_COUNTS = 200_000  # points times layers
+T = TypeVar("T")
 
 
 def training_of(trained: Trained) -> Training:
@@ -30,9 +32,14 @@ def thinned(history: Sequence[Progress]) -> list[Progress]:
     """About evenly chosen, the first and the last among them, so that a report stays small."""
     layers = len(history[-1].layers) if history else 0
     most = max(MOST_POINTS // 20, min(MOST_POINTS, MOST_COUNTS // max(layers, 1)))
-    if len(history) <= most:
-        return list(history)
-    return [history[index * (len(history) - 1) // (most - 1)] for index in range(most)]
+    return evenly(history, most)
+
+
+def evenly(records: Sequence[T], most: int) -> list[T]:
+    """At most so many of them, about evenly chosen, the first and the last among them."""
+    if len(records) <= most:
+        return list(records)
+    return [records[index * (len(records) - 1) // (most - 1)] for index in range(most)]
 
 
 def _point(seen: Progress, epochs: int) -> TrainingPoint:

@@ -4,23 +4,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
-import torch
 from typing_extensions import override
 
-import abscise
 from abscise._errors import RecipeError
 from abscise.papers._adam_implicit_tables import adam_implicit_outcome
 from abscise.papers._adam_implicit_variants import MAIN, SETUPS, VARIANTS, Setup
-from abscise.papers._bench import Bench, example_of
+from abscise.papers._bench import Bench
 from abscise.papers._choice import Choice, chosen_names
 from abscise.papers._experiment import Experiment
 from abscise.papers._finished import Finished
 from abscise.papers._flushing import flushing
 from abscise.papers._implicit import ship_snapped
-from abscise.papers._methods import Setting, methods
+from abscise.papers._methods import methods
 from abscise.papers._outcome import Outcome
+from abscise.papers._places import chosen_places, place_of
 from abscise.papers._task import Task
-from abscise.train import Attach, Recipe, Run, build_model, recipe_from
+from abscise.train import Attach, Recipe, Run, recipe_from
 
 SEEDS = (0, 1, 2)
 QUICK_EPOCHS, QUICK_EXAMPLES = 10, 1000
@@ -48,21 +47,8 @@ class AdamImplicitExperiment(Experiment):
     @override
     def tasks(self, choice: Choice) -> tuple[Task, ...]:
         """Seed by seed, first the paper's method and its controls, last the rest of its grid."""
-        known = dict.fromkeys(it.dataset for it in self._setups)
-        sets = chosen_names(choice.datasets, known, "data set")
-        known = dict.fromkeys(it.network for it in self._setups)
-        nets = chosen_names(choice.networks, known, "network")
+        setups = chosen_places(choice, self._setups)
         wanted = chosen_names(choice.methods, VARIANTS, "method")
-        named = {*choice.datasets, *choice.networks}
-        setups = [
-            it
-            for it in self._setups
-            if it.dataset in sets
-            and it.network in nets
-            and (not it.asked or named & {it.dataset, it.network})
-        ]
-        if choice.quick and not named:
-            setups = setups[:1]
         tasks = tuple(
             task
             for seed in choice.seeds or (SEEDS[:1] if choice.quick else SEEDS)
@@ -80,7 +66,10 @@ class AdamImplicitExperiment(Experiment):
     def run(self, task: Task, bench: Bench) -> Run:
         recipe = recipe_of(task, self.setup_of(task))
         variant = VARIANTS[task.method]
-        attachments = [_attach(task, recipe, bench)] if variant.penalty else []
+        attachments: tuple[Attach, ...] = ()
+        if variant.penalty:
+            data = bench.shelf.data(recipe)
+            attachments = methods()[variant.penalty].attachments(task, recipe, data)
         with flushing():
             trained = bench.train(recipe, attachments)
         run = ship_snapped(bench, task, trained, variant.title)
@@ -99,11 +88,7 @@ class AdamImplicitExperiment(Experiment):
         Raises:
             RecipeError: There is none.
         """
-        for setup in self._setups:
-            if (setup.dataset, setup.network) == (task.dataset, task.network):
-                return setup
-        message = f"{task.experiment}: no setup for {task.dataset} with {task.network}"
-        raise RecipeError(message)
+        return place_of(task, self._setups, "setup")
 
 
 def recipe_of(task: Task, setup: Setup) -> Recipe:
@@ -141,17 +126,6 @@ def recipe_of(task: Task, setup: Setup) -> Recipe:
             **variant.recipe,
         }
     )
-
-
-def _attach(task: Task, recipe: Recipe, bench: Bench) -> Attach:
-    """The penalty of a method that removes by itself."""
-    data = bench.shelf.data(recipe)
-    with torch.random.fork_rng():
-        units = abscise.find_units(build_model(recipe), example_of(recipe, data))
-    steps = recipe.epochs * (len(data.train) // recipe.batch_size)
-    make = methods()[VARIANTS[task.method].penalty].make
-    assert make is not None
-    return make(task.strength or 0.0, Setting(units=units, steps=steps, seed=task.seed))
 
 
 def _ordered(setup: Setup, names: Sequence[str], seed: int, choice: Choice) -> tuple[Task, ...]:

@@ -7,24 +7,22 @@ from abscise.papers._adam_implicit_variants import MAIN, PLAIN, VARIANTS, Group,
 from abscise.papers._adam_implicit_words import (
     ALLOWED,
     OR_POINTS,
-    PAPERS,
     TITLES,
     Shown,
     batches_of,
     gone,
-    macs_left,
     mean_gone,
-    range_of,
     sentences_of,
     smallest,
     told,
-    weights_left,
 )
-from abscise.papers._dead import THRESHOLDS
+from abscise.papers._cells import certificates, ends, kilobytes, macs_left, percent, weights_left
+from abscise.papers._dead import GONE, THRESHOLDS
 from abscise.papers._finished import Finished
 from abscise.papers._implicit import NONE_BELOW, implicit_of, silent_share, unchanged
 from abscise.papers._outcome import Outcome, Table
 from abscise.papers._points import Point, Scene, points_of
+from abscise.papers._spots import error_of
 
 _HEADER = (
     "method",
@@ -117,7 +115,7 @@ def _more(point: Point) -> tuple[str, ...]:
         told(point, lambda it: implicit_of(it).error_before, ".2f"),
         f"{point.validation:.2f}",
         ", ".join(f"{it:g}" for it in sorted(snaps)),
-        f"{sum(run.certified for run in point.runs)} of {len(point.runs)}",
+        certificates(point.runs),
     )
 
 
@@ -128,14 +126,14 @@ def _row(point: Point) -> tuple[str, ...]:
         "-" if point.strength is None else f"{point.strength:g}",
         f"{len(runs)}",
         f"{point.error:.2f}",
-        range_of(point),
+        ends(point.range_of(error_of)),
         f"{sum(map(unchanged, runs))} of {len(runs)}",
-        *(f"{mean_gone(point, threshold):.1f} %" for threshold in (PAPERS, NONE_BELOW)),
+        *(f"{mean_gone(point, threshold):.1f} %" for threshold in (GONE, NONE_BELOW)),
         f"{point.of(silent_share):.1f} %",
         f"{point.of(lambda it: it.units_removed):,.0f} of {runs[0].units:,}",
-        weights_left(point),
-        macs_left(point),
-        _kilobytes(point),
+        percent(weights_left(runs)),
+        percent(macs_left(runs)),
+        kilobytes(runs),
     )
 
 
@@ -184,18 +182,13 @@ def _known(shown: Shown) -> list[Table]:
             ),
             None,
         )
-        ours = ("-", "-") if own is None else (f"{gone(own, PAPERS)} %", f"{own.error:.2f}")
+        ours = ("-", "-") if own is None else (f"{gone(own, GONE)} %", f"{own.error:.2f}")
         theirs = (f"{figure.gone:g} %", f"{figure.error:g}")
         rows.append((TITLES[figure.method], figure.of, f"{figure.strength:g}", *theirs, *ours))
     header = ("method", "whose", "L2", "gone", "test error, %", "here: < 1e-3", "test error, %")
     note = "Theirs are recalled, not measured here, and of another budget."
     name = f"{shown.scene.title}: beside the figures of others"
     return [Table(name, note, header, tuple(rows), words=2)] if rows else []
-
-
-def _kilobytes(point: Point) -> str:
-    known = [run.bytes_on_disk for run in point.runs if run.bytes_on_disk is not None]
-    return "-" if len(known) < len(point.runs) else f"{sum(known) / len(known) / 1000:,.1f}"
 
 
 def _numbers(values: Sequence[int]) -> str:

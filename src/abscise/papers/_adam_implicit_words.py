@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from abscise.papers._adam_implicit_variants import MAIN, PLAIN, VARIANTS, Group, Setup
-from abscise.papers._dead import THRESHOLDS
+from abscise.papers._cells import macs_left, percent, weights_left
+from abscise.papers._dead import GONE
 from abscise.papers._finished import Finished
 from abscise.papers._implicit import (
     NONE_BELOW,
@@ -17,7 +18,6 @@ from abscise.papers._implicit import (
 )
 from abscise.papers._points import Point, Scene, least
 
-PAPERS = THRESHOLDS[0]
 ALLOWED, OR_POINTS = 1.1, 0.1
 """What the error on the validation part may be at most, to be called equal: so many times that of
 Adam without L2, or so many points above it."""
@@ -112,10 +112,11 @@ def _main(shown: Shown) -> str:
     same = sum(map(unchanged, point.runs))
     return (
         f"{shown.scene.title}: {TITLES[MAIN]}, L2 {shown.setup.main:g}: "
-        f"{gone(point, PAPERS)} % of the units are below {PAPERS:g}, {gone(point, NONE_BELOW)} % "
+        f"{gone(point, GONE)} % of the units are below {GONE:g}, {gone(point, NONE_BELOW)} % "
         f"below {NONE_BELOW:g}, {told(point, silent_share, '.1f')} % never fire; without the "
         f"{told(point, removed_share, '.1f')} % that are snapped and removed "
-        f"{weights_left(point)} of the weights and {macs_left(point)} of the MACs are left, and "
+        f"{percent(weights_left(point.runs))} of the weights and "
+        f"{percent(macs_left(point.runs))} of the MACs are left, and "
         f"the test error is {told(point, lambda it: it.error_percent, '.2f')} %, the same to every "
         f"digit in {same} of {len(point.runs)} runs."
     )
@@ -151,11 +152,11 @@ def _optimizers(shown: Shown) -> str:
         return ""
     seeds = _seeds((main, *others))
     found = [
-        f"{TITLES[it.method]} {gone(it, PAPERS)} % ({gone(it, NONE_BELOW)} % below {NONE_BELOW:g})"
+        f"{TITLES[it.method]} {gone(it, GONE)} % ({gone(it, NONE_BELOW)} % below {NONE_BELOW:g})"
         f"{seeds(it)}"
         for it in (main, *others)
     ]
-    return f"{shown.scene.title}: units below {PAPERS:g} by optimizer: {'; '.join(found)}."
+    return f"{shown.scene.title}: units below {GONE:g} by optimizer: {'; '.join(found)}."
 
 
 def _course(shown: Shown, points: Sequence[Point], words: str, knob: Knob) -> str:
@@ -163,7 +164,7 @@ def _course(shown: Shown, points: Sequence[Point], words: str, knob: Knob) -> st
     if len(points) < 2:
         return ""
     ordered = sorted(points, key=knob)
-    shares = [mean_gone(it, PAPERS) for it in ordered]
+    shares = [mean_gone(it, GONE) for it in ordered]
     steps = [after - before for before, after in pairwise(shares)]
     if not any(steps):
         verdict = "stays"
@@ -175,9 +176,9 @@ def _course(shown: Shown, points: Sequence[Point], words: str, knob: Knob) -> st
         verdict = "neither rises nor falls all the way"
     where = words.format(low=f"{knob(ordered[0]):g}", high=f"{knob(ordered[-1]):g}")
     seeds = _seeds(ordered)
-    texts = ", ".join(f"{mean_gone(it, PAPERS):.1f} %{seeds(it)}" for it in ordered)
+    texts = ", ".join(f"{mean_gone(it, GONE):.1f} %{seeds(it)}" for it in ordered)
     return (
-        f"{shown.scene.title}: with {where} the share of units below {PAPERS:g} {verdict}: {texts}."
+        f"{shown.scene.title}: with {where} the share of units below {GONE:g} {verdict}: {texts}."
     )
 
 
@@ -227,34 +228,9 @@ def told(point: Point, figure: Callable[[Finished], float], form: str) -> str:
     return mean if low == high else f"{mean} ({low}-{high})"
 
 
-def range_of(point: Point) -> str:
-    """The least and the largest test error."""
-    low, high = point.range_of(lambda run: run.error_percent)
-    return f"{low:.2f}-{high:.2f}"
-
-
 def gone(point: Point, threshold: float) -> str:
     """Percent of the units below a threshold, with the range."""
     return told(point, lambda run: dead_share(run, threshold), ".1f")
-
-
-def share_of(
-    point: Point, left: Callable[[Finished], int | None], of: Callable[[Finished], int | None]
-) -> str:
-    """What is left in percent of the dense network's; a dash where it is not known."""
-    pairs = [(left(run), of(run)) for run in point.runs]
-    shares = [100 * one / whole for one, whole in pairs if one is not None and whole]
-    return f"{sum(shares) / len(shares):.1f} %" if len(shares) == len(pairs) else "-"
-
-
-def weights_left(point: Point) -> str:
-    """Parameters that are not 0, in percent of the dense network's."""
-    return share_of(point, lambda run: run.nonzero, lambda run: run.parameters)
-
-
-def macs_left(point: Point) -> str:
-    """Multiply-accumulates, in percent of the dense network's."""
-    return share_of(point, lambda run: run.macs, lambda run: run.dense_macs)
 
 
 def removed_share(run: Finished) -> float:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from abscise.papers._finished import notes_of
-from abscise.papers._shipping import EXAMPLES, errors_on, ship_state
+from abscise.papers._shipping import EXAMPLES, errors_on, line_of, ship_state
 from abscise.papers._task import Task
 from abscise.train import (
     Attach,
@@ -20,7 +19,6 @@ from abscise.train import (
     Trained,
     data_for,
     fit,
-    run_of,
 )
 
 
@@ -105,31 +103,12 @@ class Bench:
         dense = (trained.model if model is None else model).cpu().eval()
         found = ship_state(dense, data, task.label, sparse=False)
         validation, test = (errors_on([found.model], it)[0] for it in (data.validation, data.test))
-        needed = notes_of(
-            task,
-            validation_percent=validation,
-            dense_macs=found.dense_macs,
-            certified=found.certificate.passed,
-        )
-        return replace(
-            run_of(trained, task.experiment),
-            method=task.method,
-            network=task.network,
-            error_percent=test,
-            nonzero=found.nonzero,
-            units=found.units,
-            units_removed=found.units_removed,
-            macs=found.macs,
-            bytes_on_disk=found.bytes_on_disk,
-            notes={
-                **needed,
-                "strength": task.strength,
-                "about": about,
-                "parameters_left": found.parameters,
-                "layers": {row.layer: [row.units, row.removed] for row in found.plan.layers},
-                "certificate": found.certificate.to_json(),
-            },
-        )
+        notes = {
+            "strength": task.strength,
+            "about": about,
+            "layers": {row.layer: [row.units, row.removed] for row in found.plan.layers},
+        }
+        return line_of(task, trained, found, validation=validation, test=test, notes=notes)
 
 
 def clear(folder: Path) -> None:

@@ -20,6 +20,9 @@ from abscise.graph import analyse
 THRESHOLDS = (1e-3, 1e-6, 1e-12)
 """The papers' threshold; the one below which controls must show none; where Adam's end."""
 
+GONE = THRESHOLDS[0]
+"""What is below it, the papers call gone."""
+
 SILENT = 1e-12
 _EXAMPLES, _BATCH = 64, 1000
 _FIELDS = ("layer", "units", "below", "silent")
@@ -68,7 +71,7 @@ class DeadUnits:
             {
                 "layer": it.layer,
                 "units": it.units,
-                "below": {_name(threshold): it.below[threshold] for threshold in THRESHOLDS},
+                "below": counts_to_json(it.below),
                 "silent": it.silent,
             }
             for it in self.layers
@@ -111,13 +114,23 @@ def dead_from_fields(notes: Fields, name: str) -> DeadUnits:
     return DeadUnits(tuple(_layer(one) for one in notes.objects(name, _FIELDS)))
 
 
+def counts_to_json(below: Mapping[float, int]) -> dict[str, int]:
+    """Counts below each of `THRESHOLDS` as plain values."""
+    return {_name(threshold): below[threshold] for threshold in THRESHOLDS}
+
+
+def counts_from_fields(one: Fields, name: str, most: int) -> dict[float, int]:
+    """What `counts_to_json` gave, none above `most`."""
+    held = one.mapping(name)
+    if set(held) != set(map(_name, THRESHOLDS)):
+        one.refuse(name, f"counts below {', '.join(map(_name, THRESHOLDS))}")
+    counts = Fields(held, f"{one.where}: {name}", one.error)
+    return {threshold: counts.integer(_name(threshold), 0, most) for threshold in THRESHOLDS}
+
+
 def _layer(one: Fields) -> DeadLayer:
     units = one.integer("units", 1)
-    held = one.mapping("below")
-    if set(held) != {_name(threshold) for threshold in THRESHOLDS}:
-        one.refuse("below", f"counts below {', '.join(map(_name, THRESHOLDS))}")
-    counts = Fields(held, f"{one.where}: below", one.error)
-    below = {threshold: counts.integer(_name(threshold), 0, units) for threshold in THRESHOLDS}
+    below = counts_from_fields(one, "below", units)
     return DeadLayer(one.name("layer"), units, below, one.integer("silent", 0, units))
 
 

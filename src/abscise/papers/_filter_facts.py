@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from abscise._errors import StoreError
 from abscise._json import Fields
 from abscise.implicit import LayerActivity, activity
-from abscise.papers._dead import THRESHOLDS
+from abscise.papers._dead import THRESHOLDS, counts_from_fields, counts_to_json
 from abscise.papers._filter_cuts import LEVELS, Cut, Ranking, cuts_of, filters_of
 from abscise.papers._finished import Finished
 from abscise.papers._implicit import implicit_of
@@ -107,7 +107,7 @@ def facts_to_json(facts: FilterFacts) -> dict[str, Any]:
         {
             "layer": it.layer,
             "filters": it.filters,
-            "rows_below": {f"{limit:g}": count for limit, count in it.rows_below.items()},
+            "rows_below": counts_to_json(it.rows_below),
             "silent": it.silent,
             "universality": it.universality,
         }
@@ -144,14 +144,10 @@ def facts_of_run(run: Finished) -> FilterFacts:
 
 def _read_layer(one: Fields) -> FilterLayer:
     count = one.integer("filters", 1)
-    below = one.mapping("rows_below")
-    if set(below) != {f"{limit:g}" for limit in THRESHOLDS}:
-        one.refuse("rows_below", f"counts below {', '.join(f'{it:g}' for it in THRESHOLDS)}")
-    counts = Fields(below, f"{one.where}: rows_below", one.error)
     return FilterLayer(
         layer=one.name("layer"),
         filters=count,
-        rows_below={limit: counts.integer(f"{limit:g}", 0, count) for limit in THRESHOLDS},
+        rows_below=counts_from_fields(one, "rows_below", count),
         silent=one.integer("silent", 0, count),
         universality=one.optional("universality", lambda name: one.number(name, 0.0, 1.0)),
     )

@@ -6,12 +6,9 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from torch import nn
-from torch.optim import Optimizer
-
-import abscise
+from abscise.papers._attaching import attaching
 from abscise.papers._filter_cuts import Ranking
-from abscise.sparsify import Attachment, DecoupledDecay, Form, NetworkSlimming
+from abscise.sparsify import DecoupledDecay, Form, NetworkSlimming
 from abscise.train import Attach
 
 BATCH = 40
@@ -68,14 +65,8 @@ class Method:
         if self.act is Act.L2:
             return ()
         if self.act is Act.WD:
-            options: Any = DecoupledDecay(strength)
-        else:
-            options = NetworkSlimming(strength, Form.SUBGRADIENT)
-
-        def attach(model: nn.Module, optimizer: Optimizer) -> Attachment[Any]:
-            return abscise.attach(options, optimizer, model)
-
-        return (attach,)
+            return (attaching(DecoupledDecay(strength)),)
+        return (attaching(NetworkSlimming(strength, Form.SUBGRADIENT)),)
 
 
 def methods() -> Mapping[str, Method]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from statistics import mean
 
+from abscise.papers._dead import GONE
 from abscise.papers._filter_cuts import Ranking
 from abscise.papers._filter_facts import facts_of_run, filter_share, filters_below
 from abscise.papers._filter_methods import methods
@@ -10,8 +11,8 @@ from abscise.papers._filter_stages import FIGURES
 from abscise.papers._points import Point, Scene
 from abscise.report import Bar, BarRow, ParetoCurve, ParetoPanel, ParetoRow, ParetoSpot
 
-GONE, HIGHEST = 1e-3, 3.0
-"""The paper's threshold; what is above so many times the dense network's error is not drawn."""
+HIGHEST = 3.0
+"""Times the dense network's error: what is above is not drawn."""
 
 MAIN = "adam-l2"
 DRAWN = (MAIN, "adam-wd", "sgd-l2", "adadelta-l2", "adagrad-l2")

@@ -5,10 +5,11 @@ from dataclasses import replace
 from itertools import pairwise, takewhile
 from statistics import mean
 
+from abscise.papers._dead import GONE
 from abscise.papers._filter_cuts import Ranking
 from abscise.papers._filter_facts import facts_of_run, filter_share, filters_below, silent_filters
 from abscise.papers._filter_methods import is_control, methods
-from abscise.papers._filter_pictures import GONE, MAIN
+from abscise.papers._filter_pictures import MAIN
 from abscise.papers._implicit import control_sentence, recipes_sentence, unchanged
 from abscise.papers._points import Point, Scene
 

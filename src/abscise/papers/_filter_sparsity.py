@@ -29,6 +29,7 @@ from abscise.papers._flushing import flushing
 from abscise.papers._implicit import ship_snapped
 from abscise.papers._layout import channels_first_, channels_last
 from abscise.papers._outcome import Outcome
+from abscise.papers._places import place_of
 from abscise.papers._task import Task
 from abscise.train import Recipe, Run, recipe_from
 
@@ -131,11 +132,7 @@ class FilterSparsityExperiment(Experiment):
         Raises:
             RecipeError: There is none.
         """
-        for stage in self._stages:
-            if stage.place == (task.dataset, task.network):
-                return stage
-        message = f"{task.experiment}: no stage for {task.dataset} with {task.network}"
-        raise RecipeError(message)
+        return place_of(task, self._stages, "stage")
 
 
 def recipe_of(task: Task, stage: Stage, device: str = "cpu") -> Recipe:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from statistics import mean
 
+from abscise.papers._cells import UNKNOWN, certificates, macs_left, weights_left
+from abscise.papers._dead import GONE
 from abscise.papers._filter_cuts import Cut, Ranking
 from abscise.papers._filter_facts import (
     facts_of_run,
@@ -19,9 +21,6 @@ from abscise.papers._finished import Finished
 from abscise.papers._implicit import NONE_BELOW, implicit_of, unchanged
 from abscise.papers._outcome import Outcome, Table
 from abscise.papers._points import Point, Scene, points_of
-
-GONE = 1e-3
-"""The paper's threshold for |gamma|."""
 
 PER_LAYER = ("adam-l2", "adam-wd", "sgd-l2", "slimming")
 Figures = Callable[[Finished], float]
@@ -94,7 +93,7 @@ def _main(scene: Scene, points: Sequence[Point]) -> Table:
                 ranged(point, lambda run: implicit_of(run).error_before),
                 ranged(point, lambda run: run.error_percent),
                 *_left(point),
-                f"{sum(run.certified for run in point.runs)} of {len(point.runs)}",
+                certificates(point.runs),
                 *recalled,
             )
         )
@@ -121,10 +120,9 @@ def _main(scene: Scene, points: Sequence[Point]) -> Table:
 
 
 def _left(point: Point) -> tuple[str, str]:
-    macs = [run.macs / run.dense_macs for run in point.runs if run.macs and run.dense_macs]
-    weights = mean(run.nonzero / run.parameters for run in point.runs)
-    shown = f"{100 * mean(macs):.1f}" if len(macs) == len(point.runs) else "-"
-    return f"{100 * weights:.1f}", shown
+    shares = weights_left(point.runs), macs_left(point.runs)
+    weights, macs = (UNKNOWN if it is None else f"{it:.1f}" for it in shares)
+    return weights, macs
 
 
 def _layers(scene: Scene, points: Sequence[Point]) -> Table:

@@ -3,14 +3,15 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
 
-from torch import nn
-from torch.optim import Optimizer
+import torch
 
 import abscise
 from abscise._units import UnitMap
+from abscise.papers._attaching import attaching
+from abscise.papers._bench import example_of
 from abscise.papers._random_units import RandomUnits
+from abscise.papers._task import Task
 from abscise.penalties import (
     CGES,
     L1,
@@ -20,15 +21,13 @@ from abscise.penalties import (
     SparseGroupLasso,
 )
 from abscise.sparsify import (
-    Attachment,
     Columns,
     Magnitude,
     NetworkSlimming,
     PerDepth,
     Proximal,
-    Sparsifier,
 )
-from abscise.train import Attach
+from abscise.train import Attach, Data, Recipe, build_model
 
 A = 0.01
 """The shape of transformed l1 in the authors' script."""
@@ -81,6 +80,25 @@ class Method:
         """In words, for a recorded run."""
         return f"{self.title}; swept is the {self.knob}" if self.knob else self.title
 
+    def attachments(
+        self, task: Task, recipe: Recipe, data: Data, factors: tuple[float, ...] = ()
+    ) -> tuple[Attach, ...]:
+        """What works beside the optimizer in the run of `task`; draws no random number.
+
+        Args:
+            task: Its strength and seed count.
+            recipe: Of the run.
+            data: Likewise.
+            factors: As in `Setting`.
+        """
+        if self.make is None:
+            return ()
+        with torch.random.fork_rng():
+            units = abscise.find_units(build_model(recipe), example_of(recipe, data))
+        steps = recipe.epochs * (len(data.train) // recipe.batch_size)
+        setting = Setting(units=units, steps=steps, seed=task.seed, factors=factors)
+        return (self.make(task.strength or 0.0, setting),)
+
 
 def methods() -> Mapping[str, Method]:
     """Name -> method, in the order of tables."""
@@ -105,7 +123,7 @@ def methods() -> Mapping[str, Method]:
 
 
 def _l1(strength: float, setting: Setting) -> Attach:
-    return _attaching(Proximal(L1(), strength, depth_factor=setting.depth_factor))
+    return attaching(Proximal(L1(), strength, depth_factor=setting.depth_factor))
 
 
 def _group_lasso(strength: float, setting: Setting) -> Attach:
@@ -136,14 +154,14 @@ def _integrated_exactly(strength: float, setting: Setting) -> Attach:
 
 
 def _slimming(strength: float, _setting: Setting) -> Attach:
-    return _attaching(NetworkSlimming(strength))
+    return attaching(NetworkSlimming(strength))
 
 
 def _magnitude(share: float, setting: Setting) -> Attach:
     """Nothing goes in the first sixth of the run; from two thirds on the rest only heals."""
     after, ends = setting.steps // 6, 2 * setting.steps // 3
     every = max(1, (ends - after) // 20)
-    return _attaching(Magnitude(share, steps=max(1, ends - after), after=after, every=every))
+    return attaching(Magnitude(share, steps=max(1, ends - after), after=after, every=every))
 
 
 def _random(share: float, setting: Setting) -> Attach:
@@ -154,13 +172,4 @@ def _grouped(
     penalty: Penalty | Callable[[int, int], Penalty], strength: float, setting: Setting
 ) -> Attach:
     options = Proximal(penalty, strength, groups=GROUPS, depth_factor=setting.depth_factor)
-    return _attaching(options)
-
-
-def _attaching(sparsifier: Sparsifier[Any]) -> Attach:
-    """What `fit` calls to put `sparsifier` to work."""
-
-    def attach(model: nn.Module, optimizer: Optimizer) -> Attachment[Any]:
-        return abscise.attach(sparsifier, optimizer, model)
-
-    return attach
+    return attaching(options)

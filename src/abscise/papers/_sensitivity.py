@@ -1,8 +1,8 @@
 """The experiment on sensitivity-driven regularization: from one dense network, many ways down."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import asdict, dataclass
+from typing import ClassVar
 
 from torch import nn
 from torch.optim import Optimizer
@@ -12,16 +12,17 @@ from abscise._errors import RecipeError
 from abscise.papers._bench import Bench
 from abscise.papers._choice import Choice, chosen_names
 from abscise.papers._experiment import Experiment
-from abscise.papers._finished import Finished, notes_of
+from abscise.papers._finished import Finished
 from abscise.papers._frontier import Frontier
 from abscise.papers._outcome import Outcome
+from abscise.papers._places import chosen_places, place_of
 from abscise.papers._sensitivity_methods import Setting, methods
 from abscise.papers._sensitivity_stages import STAGES, Stage
 from abscise.papers._sensitivity_tables import sensitivity_outcome
-from abscise.papers._shipping import Shipped, errors_on, ship_state, with_state
+from abscise.papers._shipping import errors_on, line_of, ship_state, with_state
 from abscise.papers._starts import Start, sealed, start_of
 from abscise.papers._task import Task
-from abscise.train import Attach, Augment, Recipe, Run, Trained, recipe_from, run_of
+from abscise.train import Attach, Augment, Recipe, Run, recipe_from
 
 DENSE = "dense"
 QUICK = 8
@@ -46,23 +47,8 @@ class SensitivityExperiment(Experiment):
     @override
     def tasks(self, choice: Choice) -> tuple[Task, ...]:
         """Stage by stage and seed by seed, so that what is cut short has every method."""
-        sets = chosen_names(
-            choice.datasets, dict.fromkeys(it.dataset for it in self._stages), "data set"
-        )
-        nets = chosen_names(
-            choice.networks, dict.fromkeys(it.network for it in self._stages), "network"
-        )
+        stages = chosen_places(choice, self._stages)
         wanted = chosen_names(choice.methods, (DENSE, *methods()), "method")
-        named = {*choice.datasets, *choice.networks}
-        stages = [
-            it
-            for it in self._stages
-            if it.dataset in sets
-            and it.network in nets
-            and (not it.asked or named & {it.dataset, it.network})
-        ]
-        if choice.quick and not (choice.datasets or choice.networks):
-            stages = stages[:1]
         tasks = tuple(
             task
             for stage in stages
@@ -94,11 +80,7 @@ class SensitivityExperiment(Experiment):
         Raises:
             RecipeError: There is none.
         """
-        for stage in self._stages:
-            if (stage.dataset, stage.network) == (task.dataset, task.network):
-                return stage
-        message = f"{task.experiment}: no stage for {task.dataset} with {task.network}"
-        raise RecipeError(message)
+        return place_of(task, self._stages, "stage")
 
 
 def dense_recipe(task: Task, stage: Stage) -> Recipe:
@@ -172,7 +154,9 @@ def _sparse_run(task: Task, stage: Stage, start: Start, bench: Bench) -> Run:
         ],
     }
     found = shipped[look.epoch]
-    return _line(task, trained, found, look.error, smaller[look.epoch], notes)
+    return line_of(
+        task, trained, found, validation=look.error, test=smaller[look.epoch], notes=notes
+    )
 
 
 def _rungs(frontier: Frontier, errors: Mapping[int, float]) -> list[dict[str, object]]:
@@ -196,40 +180,7 @@ def _dense_run(task: Task, start: Start, bench: Bench) -> Run:
     found = ship_state(with_state(trained.model, start.tensors), data, task.label)
     validation, test = (errors_on([found.model], part)[0] for part in (data.validation, data.test))
     notes = {"about": "what all methods start from", "start": start.digest}
-    return _line(task, trained, found, validation, test, notes)
-
-
-def _line(
-    task: Task,
-    trained: Trained,
-    found: Shipped,
-    validation: float,
-    test: float,
-    notes: Mapping[str, Any],
-) -> Run:
-    needed = notes_of(
-        task,
-        validation_percent=validation,
-        dense_macs=found.dense_macs,
-        certified=found.certificate.passed,
-    )
-    return replace(
-        run_of(trained, task.experiment),
-        method=task.method,
-        network=task.network,
-        error_percent=test,
-        nonzero=found.nonzero,
-        units=found.units,
-        units_removed=found.units_removed,
-        macs=found.macs,
-        bytes_on_disk=found.bytes_on_disk,
-        notes={
-            **needed,
-            **notes,
-            "parameters_left": found.parameters,
-            "certificate": found.certificate.to_json(),
-        },
-    )
+    return line_of(task, trained, found, validation=validation, test=test, notes=notes)
 
 
 def _rounds(stage: Stage, choice: Choice) -> list[tuple[int, tuple[str, ...]]]:

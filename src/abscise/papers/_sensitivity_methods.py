@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 import abscise
+from abscise.papers._attaching import attaching
 from abscise.papers._distillation import Distillation
 from abscise.papers._pressure import Pressure, pressure_on
 from abscise.papers._random_weights import RandomWeights
@@ -167,7 +168,7 @@ def _shrinking(decay: Decay) -> Callable[[Setting], tuple[Attach, ...]]:
 
         # Which state is kept, and when the run ends, is the frontier's business.
         never = setting.steps + 1
-        return shrink, _attaching(Thresholding(100.0, setting.threshold, patience=never))
+        return shrink, attaching(Thresholding(100.0, setting.threshold, patience=never))
 
     return make
 
@@ -175,7 +176,7 @@ def _shrinking(decay: Decay) -> Callable[[Setting], tuple[Attach, ...]]:
 def _magnitude(setting: Setting) -> tuple[Attach, ...]:
     """A cubic course in the first half of each cycle; in the second half the weights only heal."""
     return tuple(
-        _attaching(Magnitude(share, steps=half, after=after, every=every, scope=Scope.GLOBAL))
+        attaching(Magnitude(share, steps=half, after=after, every=every, scope=Scope.GLOBAL))
         for share, half, after, every in _courses(setting)
     )
 
@@ -183,7 +184,7 @@ def _magnitude(setting: Setting) -> tuple[Attach, ...]:
 def _random(setting: Setting) -> tuple[Attach, ...]:
     """The same courses; what is drawn in one cycle stays drawn in the next."""
     return tuple(
-        _attaching(RandomWeights(share, half, every, setting.seed, after))
+        attaching(RandomWeights(share, half, every, setting.seed, after))
         for share, half, after, every in _courses(setting)
     )
 
@@ -219,10 +220,3 @@ def _distilled(
         return Distillation(model)
 
     return lambda setting: (teach, *make(setting))
-
-
-def _attaching(sparsifier: Sparsifier[Any]) -> Attach:
-    def attach(model: nn.Module, optimizer: Optimizer) -> Attachment:
-        return abscise.attach(sparsifier, optimizer, model)
-
-    return attach

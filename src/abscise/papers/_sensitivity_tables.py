@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean
 
+from abscise.papers._cells import certificates, ends, kilobytes, macs_left, percent
 from abscise.papers._finished import Finished
 from abscise.papers._outcome import Outcome, Table
 from abscise.papers._points import Scene, scene_of
@@ -250,16 +251,14 @@ def _shipped(scene: Scene, trails: Sequence[Trail], titles: Mapping[str, str]) -
 
 def _smaller(own: Sequence[Trail]) -> tuple[str, ...]:
     runs = [it.run for it in own]
-    macs = [run.macs / run.dense_macs for run in runs if run.macs is not None and run.dense_macs]
-    stored = [run.bytes_on_disk for run in runs if run.bytes_on_disk is not None]
     left = mean(run.nonzero for run in runs)
     return (
         _ranged([run.error_percent for run in runs]),
         f"{runs[0].parameters / max(left, 1):.1f}x",
         f"{mean(run.units_kept for run in runs):,.0f} of {runs[0].units:,}",
-        f"{100 * mean(macs):.1f} %" if len(macs) == len(runs) else "-",
-        f"{mean(stored) / 1000:,.1f}" if len(stored) == len(runs) else "-",
-        f"{sum(run.certified for run in runs)} of {len(runs)}",
+        percent(macs_left(runs)),
+        kilobytes(runs),
+        certificates(runs),
     )
 
 
@@ -285,4 +284,4 @@ def _ranged(values: Sequence[float]) -> str:
 
 
 def _range(values: Sequence[float], form: str) -> str:
-    return f"{min(values):{form}}-{max(values):{form}}"
+    return ends((min(values), max(values)), form)

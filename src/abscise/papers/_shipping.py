@@ -2,7 +2,8 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -10,8 +11,10 @@ import abscise
 from abscise._errors import NotEqualError
 from abscise._inputs import Inputs
 from abscise.compaction import Plan
+from abscise.papers._finished import notes_of
+from abscise.papers._task import Task
 from abscise.store import file_bytes
-from abscise.train import Data, Split, accuracy
+from abscise.train import Data, Run, Split, Trained, accuracy, run_of
 
 EXAMPLES = 64
 VERIFIED = 1000
@@ -102,6 +105,50 @@ def ship_state(model: nn.Module, data: Data, label: str, *, sparse: bool = True)
         dense_macs=_each(before.macs, before.batch),
         bytes_on_disk=file_bytes(made.model, sparse=sparse),
         certificate=certificate,
+    )
+
+
+def line_of(
+    task: Task,
+    trained: Trained,
+    found: Shipped,
+    *,
+    validation: float,
+    test: float,
+    notes: Mapping[str, Any],
+) -> Run:
+    """The line of a run.
+
+    Args:
+        task: What was done.
+        trained: What came of it.
+        found: What is shipped.
+        validation: Its error on the validation part in percent.
+        test: The same on the test part.
+        notes: Whatever else the experiment notes.
+    """
+    needed = notes_of(
+        task,
+        validation_percent=validation,
+        dense_macs=found.dense_macs,
+        certified=found.certificate.passed,
+    )
+    return replace(
+        run_of(trained, task.experiment),
+        method=task.method,
+        network=task.network,
+        error_percent=test,
+        nonzero=found.nonzero,
+        units=found.units,
+        units_removed=found.units_removed,
+        macs=found.macs,
+        bytes_on_disk=found.bytes_on_disk,
+        notes={
+            **needed,
+            **notes,
+            "parameters_left": found.parameters,
+            "certificate": found.certificate.to_json(),
+        },
     )
 
 

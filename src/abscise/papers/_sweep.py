@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from abscise.papers._cells import ends, kilobytes, macs_left, percent
 from abscise.papers._finished import Finished
 from abscise.papers._outcome import Outcome, Table
-from abscise.papers._points import Point, Range, Scene, least, points_of
-from abscise.report import ParetoCurve, ParetoPanel, ParetoRow, ParetoSpot
+from abscise.papers._points import Point, Scene, least, points_of
+from abscise.papers._spots import Figure, error_of, reference_of, shares_left, spots_of
+from abscise.report import ParetoCurve, ParetoPanel, ParetoRow
 
 ALLOWED, OR_POINTS = 1.25, 0.5
 """What the error on the validation part may be at most: so many times the dense network's, or so
@@ -103,7 +105,7 @@ def _sentences(
     if all(run.macs is not None and run.dense_macs for point in points for run in point.runs):
         quick = {name: it for name, it in chosen(points, _macs).items() if name != DENSE}
         least_work = min(quick.values(), key=lambda it: it.of(_macs))
-        told = _told(least_work, titles, f"{_share(least_work)} of the MACs")
+        told = _told(least_work, titles, f"{percent(macs_left(least_work.runs))} of the MACs")
         said.append(f"{scene.title}: the least work at an allowed error: {told}.")
     return said
 
@@ -140,33 +142,17 @@ def _row(point: Point, titles: Mapping[str, str]) -> tuple[str, ...]:
         "-" if point.strength is None else f"{point.strength:g}",
         f"{len(point.runs)}",
         f"{point.error:.2f}",
-        _ends(point.range_of(lambda run: run.error_percent)),
+        ends(point.range_of(error_of)),
         f"{point.nonzero:,.0f}",
         _compression(point),
         f"{point.of(lambda run: run.units_kept):,.0f} of {point.runs[0].units:,}",
-        _share(point),
-        _kilobytes(point),
+        percent(macs_left(point.runs)),
+        kilobytes(point.runs),
     )
-
-
-def _ends(ends: Range) -> str:
-    return f"{ends[0]:.2f}-{ends[1]:.2f}"
 
 
 def _compression(point: Point) -> str:
     return f"{point.runs[0].parameters / max(point.nonzero, 1):.1f}x"
-
-
-def _share(point: Point) -> str:
-    """MACs that are left of the dense network's."""
-    known = [(run.macs, run.dense_macs) for run in point.runs]
-    shares = [kept / dense for kept, dense in known if kept is not None and dense]
-    return "-" if len(shares) < len(known) else f"{100 * sum(shares) / len(shares):.1f} %"
-
-
-def _kilobytes(point: Point) -> str:
-    known = [run.bytes_on_disk for run in point.runs if run.bytes_on_disk is not None]
-    return "-" if len(known) < len(point.runs) else f"{sum(known) / len(known) / 1000:,.1f}"
 
 
 def _certificates(point: Point) -> str:
@@ -184,16 +170,7 @@ def _pictured(
     scene: Scene, points: Sequence[Point], titles: Mapping[str, str], main: str
 ) -> ParetoRow:
     dense = next((point for point in points if point.method == DENSE), None)
-    reference, highest = None, 100.0
-    if dense is not None:
-        reference = (dense.error, dense.range_of(lambda run: run.error_percent))
-        highest = HIGHEST * dense.error
-    figures = {
-        "weights": lambda run: run.nonzero / run.parameters,
-        "units": lambda run: run.units_kept / max(run.units, 1),
-    }
-    if all(run.macs is not None and run.dense_macs for point in points for run in point.runs):
-        figures["MACs"] = lambda run: (run.macs or 0) / (run.dense_macs or 1)
+    reference, highest = reference_of(dense, HIGHEST)
     return ParetoRow(
         scene.title,
         tuple(
@@ -207,7 +184,7 @@ def _pictured(
                 reference,
                 highest,
             )
-            for name, figure in figures.items()
+            for name, figure in shares_left(points).items()
         ),
     )
 
@@ -217,16 +194,8 @@ def _curve(
     method: str,
     main: str,
     points: Sequence[Point],
-    figure: Callable[[Finished], float],
+    figure: Figure,
 ) -> ParetoCurve:
     own = [point for point in points if point.method == method and point.strength is not None]
-    spots = tuple(
-        ParetoSpot(
-            point.of(figure),
-            point.error,
-            point.range_of(figure),
-            point.range_of(lambda run: run.error_percent),
-        )
-        for point in own
-    )
-    return ParetoCurve(titles[method], list(titles).index(method), spots, main=method == main)
+    colour = list(titles).index(method)
+    return ParetoCurve(titles[method], colour, spots_of(own, figure), main=method == main)

@@ -5,21 +5,20 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar
 
-import torch
 from typing_extensions import override
 
-import abscise
 from abscise._errors import RecipeError
-from abscise.papers._bench import Bench, example_of
+from abscise.papers._bench import Bench
 from abscise.papers._choice import Choice, chosen_names
 from abscise.papers._experiment import Experiment
 from abscise.papers._finished import Finished
 from abscise.papers._grid import Geometric, Grid, Shares
-from abscise.papers._methods import Setting, methods
+from abscise.papers._methods import methods
 from abscise.papers._outcome import Outcome
+from abscise.papers._places import place_of
 from abscise.papers._sweep import sweep_outcome
 from abscise.papers._task import Task
-from abscise.train import Recipe, Run, build_model, recipe_from
+from abscise.train import Recipe, Run, recipe_from
 
 SEEDS = (0, 1, 2)
 DROPS = tuple(part / 6 for part in range(1, 6))
@@ -51,11 +50,6 @@ class Setup:
     widths: tuple[int, ...] = ()
     hidden: tuple[int, ...] = ()
     factors: tuple[float, ...] = ()
-
-    @property
-    def place(self) -> tuple[str, str]:
-        """What tells it from the others."""
-        return self.dataset, self.network
 
 
 class TransformedL1Experiment(Experiment):
@@ -95,14 +89,8 @@ class TransformedL1Experiment(Experiment):
         setup = _setup_of(task)
         recipe = recipe_of(task, setup)
         data = bench.shelf.data(recipe)
-        with torch.random.fork_rng():
-            units = abscise.find_units(build_model(recipe), example_of(recipe, data))
-        steps = recipe.epochs * (len(data.train) // recipe.batch_size)
-        setting = Setting(units=units, steps=steps, seed=task.seed, factors=setup.factors)
         method = methods()[task.method]
-        attachments = []
-        if method.make is not None:
-            attachments.append(method.make(task.strength or 0.0, setting))
+        attachments = method.attachments(task, recipe, data, setup.factors)
         trained = bench.train(recipe, attachments)
         return bench.ship(task, trained, about=method.about)
 
@@ -176,11 +164,7 @@ def _setup_of(task: Task) -> Setup:
     Raises:
         RecipeError: There is none.
     """
-    for setup in SETUPS:
-        if setup.place == (task.dataset, task.network):
-            return setup
-    message = f"{task.experiment}: no setup for {task.dataset} with {task.network}"
-    raise RecipeError(message)
+    return place_of(task, SETUPS, "setup")
 
 
 def _grids(grids: dict[str, Grid]) -> Mapping[str, Grid]:
