@@ -26,9 +26,9 @@ from abscise.papers import _sensitivity as room
 from abscise.papers._original_vgg import OriginalVGG16
 from abscise.papers._sensitivity import (
     SensitivityExperiment,
-    dense_recipe,
     setting_of,
     sparse_recipe,
+    start_recipe,
 )
 from abscise.papers._sensitivity_methods import methods
 from abscise.papers._sensitivity_stages import CONTROLS, IDEAS, STAGES, Figure, Stage
@@ -78,7 +78,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("sensitivity")
 
 
-@pytest.mark.parametrize("method", ["dense", *EVERY])
+@pytest.mark.parametrize("method", ["dense", "teacher", *EVERY])
 def test_every_method_makes_a_line_that_can_be_read_and_told(method: str, place: Path) -> None:
     lines = place / f"{method}.jsonl"
     data = Shelf(None, {("digits", 0): made_data("digits")})
@@ -89,7 +89,7 @@ def test_every_method_makes_a_line_that_can_be_read_and_told(method: str, place:
     outcome = PAPER.outcome(finished)
     named = [row[0] for row in outcome.tables[0].rows]
     assert run.notes is not None
-    if method == "dense":
+    if method in ("dense", "teacher"):
         assert run.nonzero == run.parameters
     else:
         assert named[0] == methods()[method].title
@@ -97,15 +97,17 @@ def test_every_method_makes_a_line_that_can_be_read_and_told(method: str, place:
         assert len(run.notes["looks"]) == 6  # type: ignore[arg-type]
 
 
-def test_all_methods_start_from_the_same_dense_network(place: Path) -> None:
+def test_all_methods_start_from_the_same_dense_network_and_the_taught_from_their_teacher(place: Path) -> None:
     seen: dict[str, dict[str, Tensor]] = {}
     for method in EVERY:
-        start = start_of(dense_recipe(task_of(method), STAGE), bench_in(place, f"start-{method}"))
+        start = start_of(start_recipe(task_of(method), STAGE), bench_in(place, f"start-{method}"))
         seen[method] = dict(start.tensors)
-    first = seen[EVERY[0]]
-    for other in seen.values():
-        assert all(torch.equal(first[name], other[name]) for name in first)
-    elsewhere = start_of(dense_recipe(task_of("decay", seed=1), STAGE), bench_in(place, "other"))
+    first, teacher = seen["sensitivity"], seen["sensitivity-taught"]
+    for method, other in seen.items():
+        expected = teacher if methods()[method].taught else first
+        assert all(torch.equal(expected[name], other[name]) for name in first)
+    assert not all(torch.equal(first[name], teacher[name]) for name in first)
+    elsewhere = start_of(start_recipe(task_of("decay", seed=1), STAGE), bench_in(place, "other"))
     assert not all(torch.equal(first[name], elsewhere.tensors[name]) for name in first)
 
 
@@ -123,7 +125,7 @@ def test_the_first_step_begins_at_the_weights_of_the_dense_network(
     monkeypatch.setattr(Start, "__call__", looking)
     for method in ("sensitivity", "decay"):
         _ = PAPER.run(task_of(method), bench_in(place, f"begins-{method}"))
-    start = start_of(dense_recipe(task_of("decay"), STAGE), bench_in(place, "again"))
+    start = start_of(start_recipe(task_of("decay"), STAGE), bench_in(place, "again"))
     for weights in began:
         assert all(torch.equal(weights[name], start.tensors[name]) for name in weights)
 
@@ -171,7 +173,7 @@ def test_methods_differ_in_nothing_but_what_they_attach_and_the_images() -> None
 
 
 def test_the_control_without_sensitivity_shrinks_by_the_same_strengths(place: Path) -> None:
-    start = start_of(dense_recipe(task_of("decay"), STAGE), bench_in(place, "strength"))
+    start = start_of(start_recipe(task_of("decay"), STAGE), bench_in(place, "strength"))
     strengths = {}
     for method in ("sensitivity", "sensitivity-raw", "decay", "lobster", "serene"):
         model = _network(start)
@@ -221,7 +223,7 @@ def _network(start: Start) -> nn.Module:
 
 
 def test_a_run_that_began_with_another_dense_network_is_not_gone_on_with(place: Path) -> None:
-    start = start_of(dense_recipe(task_of("decay"), STAGE), bench_in(place, "begun"))
+    start = start_of(start_recipe(task_of("decay"), STAGE), bench_in(place, "begun"))
     model = _network(start)
     begun = start(model, torch.optim.SGD(model.parameters(), 0.1))
     begun.load_state_dict(begun.state_dict())
@@ -259,7 +261,7 @@ def test_the_tasks_of_a_cut_short_experiment_have_every_method_of_a_seed_first()
     assert first == ("dense", *CONTROLS)
     assert {task.seed for task in tasks[: len(first)]} == {0}
     own = [task.method for task in tasks if task.network == "lenet300"]
-    assert set(own) == {"dense", *EVERY}
+    assert set(own) == {"dense", "teacher", *EVERY}
     assert len({task.key for task in tasks}) == len(tasks)
 
 

@@ -24,7 +24,10 @@ from abscise.papers._starts import Start, sealed, start_of
 from abscise.papers._task import Task
 from abscise.train import Attach, Augment, Recipe, Run, recipe_from
 
-DENSE = "dense"
+DENSE, TEACHER = "dense", "teacher"
+STARTS = {DENSE: "what all methods start from", TEACHER: "what the taught methods start from"}
+"""What is trained before anything vanishes: in words."""
+
 QUICK = 8
 """Epochs of a quick run: of 1,000 examples, so that there are steps enough for a decay."""
 
@@ -48,7 +51,7 @@ class SensitivityExperiment(Experiment):
     def tasks(self, choice: Choice) -> tuple[Task, ...]:
         """Stage by stage and seed by seed, so that what is cut short has every method."""
         stages = chosen_places(choice, self._stages)
-        wanted = chosen_names(choice.methods, (DENSE, *methods()), "method")
+        wanted = chosen_names(choice.methods, (*STARTS, *methods()), "method")
         tasks = tuple(
             task
             for stage in stages
@@ -64,14 +67,16 @@ class SensitivityExperiment(Experiment):
     @override
     def run(self, task: Task, bench: Bench) -> Run:
         stage = self._stage_of(task)
-        start = start_of(dense_recipe(task, stage), bench)
-        if task.method == DENSE:
-            return _dense_run(task, start, bench)
+        start = start_of(start_recipe(task, stage), bench)
+        if task.method in STARTS:
+            return _start_run(task, start, bench)
         return _sparse_run(task, stage, start, bench)
 
     @override
     def outcome(self, finished: Sequence[Finished]) -> Outcome:
-        titles = {DENSE: DENSE} | {name: method.title for name, method in methods().items()}
+        titles = {name: name for name in STARTS} | {
+            name: method.title for name, method in methods().items()
+        }
         return sensitivity_outcome(self.title, self.source, titles, self._stages, finished)
 
     def _stage_of(self, task: Task) -> Stage:
@@ -83,10 +88,16 @@ class SensitivityExperiment(Experiment):
         return place_of(task, self._stages, "stage")
 
 
-def dense_recipe(task: Task, stage: Stage) -> Recipe:
-    """How the dense network is trained; nothing in it depends on the method."""
-    epochs = min(stage.dense_epochs, task.epochs) if task.limit else stage.dense_epochs
-    return _recipe(task, stage, epochs, cycles=1, decay=stage.weight_decay)
+def start_recipe(task: Task, stage: Stage) -> Recipe:
+    """How what a run begins with is trained: the dense network, or for taught methods the teacher.
+
+    Nothing else in it depends on the method.
+    """
+    taught = task.method == TEACHER or (task.method != DENSE and methods()[task.method].taught)
+    epochs = stage.taught_epochs if taught else stage.dense_epochs
+    augment = stage.taught_augment if taught else Augment.NONE
+    epochs = min(epochs, task.epochs) if task.limit else epochs
+    return _recipe(task, stage, epochs, cycles=1, decay=stage.weight_decay, augment=augment)
 
 
 def sparse_recipe(task: Task, stage: Stage) -> Recipe:
@@ -174,12 +185,12 @@ def _rungs(frontier: Frontier, errors: Mapping[int, float]) -> list[dict[str, ob
     ]
 
 
-def _dense_run(task: Task, start: Start, bench: Bench) -> Run:
+def _start_run(task: Task, start: Start, bench: Bench) -> Run:
     trained = start.trained
     data = bench.shelf.data(trained.recipe)
     found = ship_state(with_state(trained.model, start.tensors), data, task.label)
     validation, test = (errors_on([found.model], part)[0] for part in (data.validation, data.test))
-    notes = {"about": "what all methods start from", "start": start.digest}
+    notes = {"about": STARTS[task.method], "start": start.digest}
     return line_of(task, trained, found, validation=validation, test=test, notes=notes)
 
 
@@ -192,7 +203,7 @@ def _rounds(stage: Stage, choice: Choice) -> list[tuple[int, tuple[str, ...]]]:
 
 def _tasks(stage: Stage, method: str, seed: int, choice: Choice) -> tuple[Task, ...]:
     free: tuple[float | None, ...] = (None,)
-    strengths = free if method == DENSE else choice.strengths or free
+    strengths = free if method in STARTS else choice.strengths or free
     return tuple(
         Task(
             experiment=SensitivityExperiment.name,

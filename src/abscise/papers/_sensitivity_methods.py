@@ -13,12 +13,14 @@ from abscise.papers._attaching import attaching
 from abscise.papers._distillation import Distillation
 from abscise.papers._pressure import Pressure, pressure_on
 from abscise.papers._random_weights import RandomWeights
+from abscise.penalties import TransformedL1
 from abscise.sparsify import (
     DecoupledDecay,
     Lobster,
     Magnitude,
     Mean,
     Outputs,
+    Proximal,
     Scope,
     Sensitivity,
     SeReNe,
@@ -32,6 +34,9 @@ REFRESH, KEPT = 10, 0.9
 
 PRUNINGS = 50
 """Prunings of a course of magnitudes or lots, in each cycle."""
+
+STEERED = 1e-4
+"""Where a steered strength starts."""
 
 Decay = Callable[[Pressure], Sparsifier[Any]]
 
@@ -60,6 +65,9 @@ class Setting:
     seed: int
 
 
+Make = Callable[[Setting], tuple[Attach, ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
     """One way from the dense network to a sparse one.
@@ -69,12 +77,14 @@ class Method:
         about: In words, for a recorded run.
         make: What is attached, in this order.
         augment: Of the training images.
+        taught: Does it begin with, and learn from, the teacher of its stage?
     """
 
     title: str
     about: str
-    make: Callable[[Setting], tuple[Attach, ...]]
+    make: Make
     augment: Augment = Augment.NONE
+    taught: bool = False
 
 
 def methods() -> Mapping[str, Method]:
@@ -150,6 +160,33 @@ def methods() -> Mapping[str, Method]:
                 _distilled(_both),
                 Augment.SHIFT,
             ),
+            "sensitivity-taught": Method(
+                "sensitivity, taught",
+                "as sensitivity; begins with a teacher that was trained for longer on augmented "
+                "images, and 0.9 of the loss is the distance to its outputs",
+                _taught(_shrinking(lambda it: Sensitivity(it, rescale=True, **_OFTEN))),
+                taught=True,
+            ),
+            "decay-taught": Method(
+                "S = 0, taught",
+                "as the control without sensitivity; begins with a teacher and learns from it",
+                _taught(_shrinking(DecoupledDecay)),
+                taught=True,
+            ),
+            "magnitude-taught": Method(
+                "magnitude, taught",
+                "as magnitude; begins with a teacher and learns from it",
+                _taught(_magnitude),
+                taught=True,
+            ),
+            "regrown-taught": Method(
+                "proximal, regrown, taught",
+                "proximal transformed l1 steered to the last share of the magnitudes; what became "
+                "0 may grow again until three quarters of the run; begins with a teacher and "
+                "learns from it",
+                _taught(_regrown),
+                taught=True,
+            ),
         }
     )
 
@@ -157,7 +194,7 @@ def methods() -> Mapping[str, Method]:
 _OFTEN: Mapping[str, Any] = MappingProxyType({"every": REFRESH, "average": KEPT})
 
 
-def _shrinking(decay: Decay) -> Callable[[Setting], tuple[Attach, ...]]:
+def _shrinking(decay: Decay) -> Make:
     """A decay, under the pressure of the automatic rule, and the threshold."""
 
     def make(setting: Setting) -> tuple[Attach, ...]:
@@ -211,12 +248,23 @@ def _courses(setting: Setting) -> tuple[tuple[float, int, int, int], ...]:
     )
 
 
-def _distilled(
-    make: Callable[[Setting], tuple[Attach, ...]],
-) -> Callable[[Setting], tuple[Attach, ...]]:
-    """The same, with the dense network as teacher."""
+def _regrown(setting: Setting) -> tuple[Attach, ...]:
+    """One budget over the whole run: weights fall and grow again until it is held."""
+    by = max(1, 3 * setting.steps // 4)
+    penalty = TransformedL1(1.0)
+    share = setting.sparsity[1]
+    return (attaching(Proximal(penalty, STEERED, target_sparsity=share, target_by=by)),)
+
+
+def _distilled(make: Make, share: float = 0.5, warmth: float = 2.0) -> Make:
+    """The same, with what the run begins with as teacher."""
 
     def teach(model: nn.Module, _optimizer: Optimizer) -> Attachment:
-        return Distillation(model)
+        return Distillation(model, share, warmth)
 
     return lambda setting: (teach, *make(setting))
+
+
+def _taught(make: Make) -> Make:
+    """The same, with a teacher so much better that its outputs say more than the labels."""
+    return _distilled(make, share=0.9, warmth=3.0)

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from abscise.train import Augment
+
 CONTROLS = (
     "sensitivity",
     "decay",
@@ -24,6 +26,10 @@ IDEAS = (
     "sensitivity-shifted",
     "magnitude-distilled",
     "magnitude-shifted",
+    "sensitivity-taught",
+    "decay-taught",
+    "magnitude-taught",
+    "regrown-taught",
 )
 
 
@@ -58,6 +64,8 @@ class Stage:
         seeds: Which runs are made.
         once: Methods that take part with the first seed only.
         dense_epochs: Passes over the training part for the dense network.
+        taught_epochs: The same for the teacher.
+        taught_augment: Of the images that the teacher is trained on.
         epochs: From there on.
         cycles: Of learning rate and pressure: a longer run has longer ones.
         learning_rate: With which the dense network and each cycle begin.
@@ -80,6 +88,8 @@ class Stage:
     seeds: tuple[int, ...] = (0, 1, 2)
     once: tuple[str, ...] = ()
     dense_epochs: int = 8
+    taught_epochs: int = 40
+    taught_augment: Augment = Augment.SHIFT
     epochs: int = 10
     cycles: int = 2
     learning_rate: float = 0.03
@@ -123,7 +133,7 @@ STAGES = (
         ),
         rungs=(1.5, 1.6, 1.65, 1.7, 1.8, 1.9, 1.95, 2.0, 2.1, 2.2, 2.4, 2.6, 3.0, 4.0, 6.0),
         methods=("dense", *CONTROLS),
-        once=("ours", *VARIANTS, *IDEAS[1:]),
+        once=("ours", "teacher", *VARIANTS, *IDEAS[1:]),
     ),
     Stage(
         dataset="mnist",
@@ -157,6 +167,7 @@ STAGES = (
         methods=("dense", "ours", "sensitivity", "decay"),
         seeds=(0,),
         dense_epochs=4,
+        taught_epochs=24,
         epochs=12,
         sparsity=(0.982, 0.9935),
     ),
@@ -172,6 +183,8 @@ STAGES = (
         seeds=(0,),
         dense_epochs=6,
         epochs=12,
+        taught_epochs=24,
+        taught_augment=Augment.CROP_FLIP,
         sparsity=(0.9, 0.96),
     ),
     # Nobody has run it here. The loop holds a data set as one tensor, so that the whole of this one

@@ -1,6 +1,7 @@
 """What becomes of the runs: tables at the figures' errors, curves over all rungs, sentences."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from statistics import mean
 
 from abscise.papers._cells import certificates, ends, kilobytes, macs_left, percent
@@ -12,7 +13,10 @@ from abscise.papers._sensitivity_pictures import CONTROL, MAIN, Steps, pictures_
 from abscise.papers._sensitivity_stages import Figure, Stage
 from abscise.report import ParetoRow
 
-DENSE = "dense"
+DENSE, TEACHER = "dense", "teacher"
+STARTS = {DENSE: "dense networks", TEACHER: "teachers"}
+"""What is trained before anything vanishes: in words."""
+
 COLUMNS = 7
 """Rungs in the table of frontiers: of those that a method reaches, evenly chosen."""
 
@@ -44,20 +48,20 @@ def sensitivity_outcome(
         trails = [
             trail_of(run)
             for run in sorted(runs, key=lambda it: it.task.key)
-            if run.task.method != DENSE
+            if run.task.method not in STARTS
         ]
-        dense = _dense(finished, runs)
+        starts = {name: _starts(finished, runs, name) for name in STARTS}
         steps = _steps(stage, titles, trails)
-        sentences += [*_dense_sentence(scene, dense), *_added(scene, steps, titles)]
+        sentences += [*_start_sentences(scene, starts), *_added(scene, steps, titles)]
         sentences += [_reached(scene, figure, steps, titles) for figure in stage.targets]
         tables += [
             _cycles(scene, stage, trails, titles),
             _frontiers(scene, steps, titles),
             _figures(scene, stage, steps, titles),
-            _shipped(scene, [*dense, *trails], titles),
+            _shipped(scene, [*chain(*starts.values()), *trails], titles),
         ]
         details.append(_everything(scene, steps, titles))
-        pictures += pictures_of(scene, stage, steps, titles, dense)
+        pictures += pictures_of(scene, stage, steps, titles, starts[DENSE])
     return Outcome(title, source, tuple(sentences), tuple(tables), tuple(details), tuple(pictures))
 
 
@@ -70,13 +74,13 @@ def _scenes(finished: Iterable[Finished]) -> dict[Scene, list[Finished]]:
     return dict(sorted(found.items()))
 
 
-def _dense(finished: Iterable[Finished], runs: Sequence[Finished]) -> list[Trail]:
-    """Of each seed in `runs` the dense network that they began with, whatever came afterwards."""
+def _starts(finished: Iterable[Finished], runs: Sequence[Finished], name: str) -> list[Trail]:
+    """Of each seed in `runs` the network that they began with, whatever came afterwards."""
     starts = {run.notes.get("start") for run in runs}
     found = {
         run.task.seed: trail_of(run)
         for run in sorted(finished, key=lambda it: it.task.key)
-        if run.task.method == DENSE and run.notes.get("start") in starts
+        if run.task.method == name and run.notes.get("start") in starts
     }
     return [found[seed] for seed in sorted(found)]
 
@@ -85,20 +89,23 @@ def _steps(stage: Stage, titles: Mapping[str, str], trails: Sequence[Trail]) -> 
     """Method -> its steps, in the order of tables; only methods that have runs."""
     found = {name: [it for it in trails if it.run.task.method == name] for name in titles}
     return {
-        name: steps_of(own, stage.rungs) for name, own in found.items() if own and name != DENSE
+        name: steps_of(own, stage.rungs)
+        for name, own in found.items()
+        if own and name not in STARTS
     }
 
 
-def _dense_sentence(scene: Scene, dense: Sequence[Trail]) -> list[str]:
-    if not dense:
-        return []
-    tests = tuple(it.run.error_percent for it in dense)
-    checked = tuple(it.run.validation_percent for it in dense)
-    said = (
-        f"{scene.title}: the dense networks have {_ranged(tests)} % error on the test set and "
-        f"{_ranged(checked)} % on the validation part."
-    )
-    return [said]
+def _start_sentences(scene: Scene, starts: Mapping[str, Sequence[Trail]]) -> list[str]:
+    said = []
+    for name, trails in starts.items():
+        tests = tuple(it.run.error_percent for it in trails)
+        checked = tuple(it.run.validation_percent for it in trails)
+        if trails:
+            said.append(
+                f"{scene.title}: the {STARTS[name]} have {_ranged(tests)} % error on the test set "
+                f"and {_ranged(checked)} % on the validation part."
+            )
+    return said
 
 
 def _added(scene: Scene, steps: Steps, titles: Mapping[str, str]) -> list[str]:
