@@ -97,7 +97,9 @@ def test_every_method_makes_a_line_that_can_be_read_and_told(method: str, place:
         assert len(run.notes["looks"]) == 6  # type: ignore[arg-type]
 
 
-def test_all_methods_start_from_the_same_dense_network_and_the_taught_from_their_teacher(place: Path) -> None:
+def test_all_methods_start_from_the_same_dense_network_and_the_taught_from_their_teacher(
+    place: Path,
+) -> None:
     seen: dict[str, dict[str, Tensor]] = {}
     for method in EVERY:
         start = start_of(start_recipe(task_of(method), STAGE), bench_in(place, f"start-{method}"))
