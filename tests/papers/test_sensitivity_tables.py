@@ -13,6 +13,7 @@ from abscise._errors import StoreError
 from abscise.papers import Finished, append_finished, html, markdown, read_finished
 from abscise.papers._rungs import highest_compression, steps_of, trail_of
 from abscise.papers._sensitivity import SensitivityExperiment
+from abscise.papers._sensitivity_names import control_of, is_taught
 from abscise.papers._sensitivity_stages import Figure, Stage
 from support.papering import run_of_task, task_of
 
@@ -148,10 +149,61 @@ def test_a_line_with_a_broken_rung_is_refused(tmp_path: Path) -> None:
         _ = trail_of(replace(runs[0], notes=broken))
 
 
-def test_runs_at_other_strengths_than_the_rule_s_are_not_mixed_in(tmp_path: Path) -> None:
+def test_runs_at_other_strengths_than_the_rule_s_have_rows_of_their_own(tmp_path: Path) -> None:
     runs = finished(tmp_path, RUNS)
-    other = replace(runs[1], task=replace(runs[1].task, strength=2.0), error_percent=50.0)
-    assert markdown(PAPER.outcome((*runs, other))) == markdown(PAPER.outcome(runs))
+    doubled = [
+        replace(run, task=replace(run.task, strength=2.0), error_percent=50.0)
+        for run in runs
+        if run.task.method in ("sensitivity", "decay")
+    ]
+    alone, both = PAPER.outcome(runs), PAPER.outcome((*runs, *doubled))
+    for before, after in zip(alone.tables, both.tables, strict=True):
+        assert set(before.rows) <= set(after.rows)
+    names = [row[0] for row in both.tables[1].rows]
+    doubles = ["sensitivity, 2 times as strong", "S = 0, 2 times as strong"]
+    assert names == ["sensitivity", doubles[0], "S = 0", doubles[1]]
+    pair = f"{doubles[0]} 50.0x at 3.60 % test error, its control with S = 0 20.0x at 3.50"
+    assert any(pair in one for one in both.sentences)
+    # And nothing that is compared at one strength is drawn at another.
+    assert both.pictures == alone.pictures
+
+
+def test_of_a_taught_method_the_picture_has_the_strength_that_leaves_the_least(
+    tmp_path: Path,
+) -> None:
+    taught = {("sensitivity-taught", 0): [rung(2.0, 50, 1.9), rung(4.0, 40, 3.5, 2)]}
+    runs = finished(tmp_path, {**RUNS, **taught})
+    rungs = [rung(2.0, 80, 1.8), rung(4.0, 20, 3.6, 2)]
+    stronger = [
+        replace(
+            run,
+            task=replace(run.task, strength=8.0),
+            notes={**run.notes, "rungs": rungs},
+        )
+        for run in runs
+        if run.task.method == "sensitivity-taught"
+    ]
+    (_, ideas) = PAPER.outcome((*runs, *stronger)).pictures
+    (curve,) = [it for it in ideas.panels[0].curves if it.name == "sensitivity, taught"]
+    assert [(spot.x, spot.y) for spot in curve.spots] == [(0.05, 1.9), (0.02, 3.6)]
+
+
+@pytest.mark.parametrize(
+    ("name", "control"),
+    [
+        ("sensitivity", "decay"),
+        ("sensitivity-taught", "decay-taught"),
+        ("sensitivity x 2", "decay x 2"),
+        ("sensitivity-taught x 0.5", "decay-taught x 0.5"),
+        ("sensitivity-raw", None),
+        ("magnitude-taught", None),
+        ("decay", None),
+    ],
+)
+def test_a_control_is_like_its_method_in_all_but_the_sensitivity(
+    name: str, control: str | None
+) -> None:
+    assert control_of(name) == control
 
 
 def test_recorded_lines_and_docs_agree() -> None:
@@ -162,10 +214,10 @@ def test_recorded_lines_and_docs_agree() -> None:
     page = (root / "docs" / "papers" / "sensitivity.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"<!-- sensitivity -->\n(.*?)<!-- end -->", page, re.DOTALL)
     assert block == markdown(paper.outcome(runs))
-    starts: dict[tuple[str, str, int], set[object]] = {
-        (run.task.dataset, run.task.network, run.task.seed): set() for run in runs
-    }
+    starts: dict[tuple[str, str, int, bool], set[object]] = {}
     for run in runs:
-        starts[run.task.dataset, run.task.network, run.task.seed].add(run.notes["start"])
+        task, taught = run.task, run.task.method == "teacher" or is_taught(run.task.method)
+        own = starts.setdefault((task.dataset, task.network, task.seed, taught), set())
+        own.add(run.notes["start"])
     assert all(len(digests) == 1 for digests in starts.values())
     assert all(run.commit is not None and "dirty" not in run.commit for run in runs)

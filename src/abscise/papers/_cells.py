@@ -47,3 +47,9 @@ def certificates(runs: Runs) -> str:
 def ends(found: Range, form: str = ".2f") -> str:
     """The least and the largest value."""
     return f"{found[0]:{form}}-{found[1]:{form}}"
+
+
+def mean_of(values: Sequence[float]) -> str:
+    """The mean, and of several the least and the largest value."""
+    least, largest = min(values), max(values)
+    return f"{mean(values):.2f}" + (f" ({ends((least, largest))})" if len(values) > 1 else "")

@@ -71,6 +71,11 @@ class Step:
         return tuple(trail.run.parameters / max(rung.nonzero, 1) for trail, rung in self.reached)
 
     @property
+    def reach(self) -> tuple[float, float]:
+        """The least and the largest of the compressions."""
+        return min(self.compressions), max(self.compressions)
+
+    @property
     def shares(self) -> tuple[float, ...]:
         """Non-zero parameters / parameters."""
         return tuple(rung.nonzero / trail.run.parameters for trail, rung in self.reached)
@@ -84,6 +89,10 @@ class Step:
     def tests(self) -> tuple[float, ...]:
         """Errors on the test set in percent."""
         return tuple(rung.test for _, rung in self.reached)
+
+
+Steps = Mapping[str, tuple[Step, ...]]
+"""Name -> its steps, in the order of tables."""
 
 
 def trail_of(run: Finished) -> Trail:

@@ -17,6 +17,7 @@ from abscise.papers._frontier import Frontier
 from abscise.papers._outcome import Outcome
 from abscise.papers._places import chosen_places, place_of
 from abscise.papers._sensitivity_methods import Setting, methods
+from abscise.papers._sensitivity_names import DENSE, STARTS, TEACHER
 from abscise.papers._sensitivity_stages import STAGES, Stage
 from abscise.papers._sensitivity_tables import sensitivity_outcome
 from abscise.papers._shipping import errors_on, line_of, ship_state, with_state
@@ -24,9 +25,7 @@ from abscise.papers._starts import Start, sealed, start_of
 from abscise.papers._task import Task
 from abscise.train import Attach, Augment, Recipe, Run, recipe_from
 
-DENSE, TEACHER = "dense", "teacher"
-STARTS = {DENSE: "what all methods start from", TEACHER: "what the taught methods start from"}
-"""What is trained before anything vanishes: in words."""
+ABOUT = {DENSE: "what all methods start from", TEACHER: "what the taught methods start from"}
 
 QUICK = 8
 """Epochs of a quick run: of 1,000 examples, so that there are steps enough for a decay."""
@@ -190,7 +189,7 @@ def _start_run(task: Task, start: Start, bench: Bench) -> Run:
     data = bench.shelf.data(trained.recipe)
     found = ship_state(with_state(trained.model, start.tensors), data, task.label)
     validation, test = (errors_on([found.model], part)[0] for part in (data.validation, data.test))
-    notes = {"about": STARTS[task.method], "start": start.digest}
+    notes = {"about": ABOUT[task.method], "start": start.digest}
     return line_of(task, trained, found, validation=validation, test=test, notes=notes)
 
 

@@ -4,21 +4,19 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 
 from abscise.papers._points import Scene
-from abscise.papers._rungs import Step, Trail
+from abscise.papers._rungs import Step, Steps, Trail
+from abscise.papers._sensitivity_names import CONTROL, MAIN, is_taught
 from abscise.papers._sensitivity_stages import CONTROLS, Stage
 from abscise.report import ParetoCurve, ParetoPanel, ParetoRow, ParetoSpot
 
-MAIN, CONTROL = "sensitivity", "decay"
 HIGHEST = 3.0
 """Times the dense network's test error: what is above is not drawn."""
 
 RECALLED = "others (recalled)"
-DRAWN = (*CONTROLS, "ours", "magnitude-distilled")
+DRAWN = (*CONTROLS, "magnitude-taught", "sensitivity-taught")
 """Methods with a colour; the tables have all."""
 
-IDEAS_DRAWN = (MAIN, CONTROL, "magnitude", "ours", "magnitude-distilled")
-Steps = Mapping[str, tuple[Step, ...]]
-"""Method -> its steps, in the order of tables."""
+IDEAS_DRAWN = (MAIN, CONTROL, "magnitude", "magnitude-taught", "sensitivity-taught")
 
 
 def pictures_of(
@@ -44,15 +42,30 @@ def pictures_of(
     found = []
     rows = {"the paper's method and its controls": CONTROLS, "further ideas": IDEAS_DRAWN}
     for name, methods in rows.items():
-        curves = [
-            ParetoCurve(titles[it], DRAWN.index(it), _spots(steps[it]), main=it == MAIN)
-            for it in methods
-            if it in steps and _spots(steps[it])
-        ]
-        if curves and (methods is CONTROLS or set(steps) - set(CONTROLS)):
+        drawn = {it: spots for it in methods if (spots := _spots(_sparsest(it, steps)))}
+        if drawn and (methods is CONTROLS or set(drawn) - set(CONTROLS)):
+            curves = [
+                ParetoCurve(titles[it], DRAWN.index(it), spots, main=it == MAIN)
+                for it, spots in drawn.items()
+            ]
             panel = ParetoPanel("weights", (*curves, known), reference, highest)
             found.append(ParetoRow(f"{scene.title}: {name}", (panel,)))
     return found
+
+
+def _sparsest(method: str, steps: Steps) -> list[Step]:
+    """Of a method, at each allowed error, the strength that leaves the least.
+
+    The validation part allows, so the test set has no say in it. Other strengths than the rule's
+    are drawn for taught methods only: the others are compared at one.
+    """
+    names = [it for it in steps if it == method or (is_taught(it) and it.startswith(method))]
+    ladders = zip(*(steps[it] for it in names), strict=True)
+    return [max(there, key=lambda it: it.compression) for one in ladders if (there := _there(one))]
+
+
+def _there(steps: Sequence[Step]) -> list[Step]:
+    return [step for step in steps if step.reached and step.complete]
 
 
 def _spots(steps: Sequence[Step]) -> tuple[ParetoSpot, ...]:
@@ -65,7 +78,6 @@ def _spots(steps: Sequence[Step]) -> tuple[ParetoSpot, ...]:
             (min(step.tests), max(step.tests)),
         )
         for step in steps
-        if step.reached and step.complete
     }
     return tuple(spots.values())
 

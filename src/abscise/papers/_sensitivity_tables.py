@@ -4,18 +4,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from statistics import mean
 
-from abscise.papers._cells import certificates, ends, kilobytes, macs_left, percent
+from abscise.papers._cells import certificates, ends, kilobytes, macs_left, mean_of, percent
 from abscise.papers._finished import Finished
 from abscise.papers._outcome import Outcome, Table
 from abscise.papers._points import Scene, scene_of
-from abscise.papers._rungs import Step, Trail, highest_compression, steps_of, trail_of
-from abscise.papers._sensitivity_pictures import CONTROL, MAIN, Steps, pictures_of
-from abscise.papers._sensitivity_stages import Figure, Stage
+from abscise.papers._rungs import Step, Steps, Trail, highest_compression, steps_of, trail_of
+from abscise.papers._sensitivity_names import (
+    CONTROL,
+    DENSE,
+    MAIN,
+    STARTS,
+    is_taught,
+    name_of,
+    titles_of,
+)
+from abscise.papers._sensitivity_pictures import pictures_of
+from abscise.papers._sensitivity_stages import Stage
+from abscise.papers._sensitivity_words import added, reached, start_sentences
 from abscise.report import ParetoRow
-
-DENSE, TEACHER = "dense", "teacher"
-STARTS = {DENSE: "dense networks", TEACHER: "teachers"}
-"""What is trained before anything vanishes: in words."""
 
 COLUMNS = 7
 """Rungs in the table of frontiers: of those that a method reaches, evenly chosen."""
@@ -33,10 +39,11 @@ def sensitivity_outcome(
     Args:
         title: Of the experiment.
         source: The paper.
-        titles: Method -> its name in tables, in their order.
+        titles: Method -> what it is called in tables, in their order.
         stages: With the figures to reach.
         finished: In any order.
     """
+    titles = titles_of(titles, [run.task for run in finished])
     sentences: list[str] = []
     tables: list[Table] = []
     details: list[Table] = []
@@ -52,8 +59,8 @@ def sensitivity_outcome(
         ]
         starts = {name: _starts(finished, runs, name) for name in STARTS}
         steps = _steps(stage, titles, trails)
-        sentences += [*_start_sentences(scene, starts), *_added(scene, steps, titles)]
-        sentences += [_reached(scene, figure, steps, titles) for figure in stage.targets]
+        sentences += [*start_sentences(scene, starts), *added(scene, steps, titles)]
+        sentences += [reached(scene, figure, steps, titles) for figure in stage.targets]
         tables += [
             _cycles(scene, stage, trails, titles),
             _frontiers(scene, steps, titles),
@@ -66,11 +73,10 @@ def sensitivity_outcome(
 
 
 def _scenes(finished: Iterable[Finished]) -> dict[Scene, list[Finished]]:
-    """Scene -> its runs; of runs at several factors of the automatic pressure only those at 1."""
+    """Scene -> its runs."""
     found: dict[Scene, list[Finished]] = {}
     for run in finished:
-        if run.task.strength is None:
-            found.setdefault(scene_of(run), []).append(run)
+        found.setdefault(scene_of(run), []).append(run)
     return dict(sorted(found.items()))
 
 
@@ -87,77 +93,12 @@ def _starts(finished: Iterable[Finished], runs: Sequence[Finished], name: str) -
 
 def _steps(stage: Stage, titles: Mapping[str, str], trails: Sequence[Trail]) -> Steps:
     """Method -> its steps, in the order of tables; only methods that have runs."""
-    found = {name: [it for it in trails if it.run.task.method == name] for name in titles}
+    found = {name: [it for it in trails if name_of(it.run.task) == name] for name in titles}
     return {
         name: steps_of(own, stage.rungs)
         for name, own in found.items()
         if own and name not in STARTS
     }
-
-
-def _start_sentences(scene: Scene, starts: Mapping[str, Sequence[Trail]]) -> list[str]:
-    said = []
-    for name, trails in starts.items():
-        tests = tuple(it.run.error_percent for it in trails)
-        checked = tuple(it.run.validation_percent for it in trails)
-        if trails:
-            said.append(
-                f"{scene.title}: the {STARTS[name]} have {_ranged(tests)} % error on the test set "
-                f"and {_ranged(checked)} % on the validation part."
-            )
-    return said
-
-
-def _added(scene: Scene, steps: Steps, titles: Mapping[str, str]) -> list[str]:
-    """What sensitivity adds to its control, and how others stand, rung by rung."""
-    pairs = [
-        (own, control)
-        for own, control in zip(steps.get(MAIN, ()), steps.get(CONTROL, ()), strict=False)
-        if own.complete and control.complete
-    ]
-    chosen = {own.compression: (own, control) for own, control in reversed(pairs)}
-    said = []
-    for own, control in reversed(chosen.values()):
-        others = _complete(steps, own.allowed)
-        first = max(others, key=lambda name: others[name].compression)
-        said.append(
-            f"{scene.title}, at most {own.allowed:g} % error on the validation part: "
-            f"{titles[MAIN]} {_told(own)}, its control with S = 0 {_told(control)}, "
-            f"{own.compression / control.compression:.2f} times as much; the sparsest of all is "
-            f"{titles[first]}, {_told(others[first])}{_fewer(others[first], steps)}."
-        )
-    return said
-
-
-def _reached(scene: Scene, figure: Figure, steps: Steps, titles: Mapping[str, str]) -> str:
-    """Whether a figure is reached, read off the curves of the test error as figures mostly are."""
-    curves = {name: highest_compression(own, figure.error) for name, own in steps.items()}
-    there = {name: step for name, step in curves.items() if step is not None}
-    head = (
-        f"{scene.title}: the figure to reach is {figure.compression:g}x at {figure.error:g} % test "
-        "error (recalled); read off the curve of the test error"
-    )
-    if not there:
-        return f"{head}, no method gets below that error once weights are gone."
-    best = max(there, key=lambda name: there[name].compression)
-    verb = "reaches" if there[best].compression >= figure.compression else "comes nearest, with"
-    return f"{head}, {titles[best]} {verb} {_told(there[best])}{_fewer(there[best], steps)}."
-
-
-def _complete(steps: Steps, allowed: float) -> dict[str, Step]:
-    """Method -> its step at this error, of the methods that reach it in all their runs."""
-    found = {name: next(it for it in own if it.allowed == allowed) for name, own in steps.items()}
-    return {name: step for name, step in found.items() if step.complete}
-
-
-def _told(step: Step) -> str:
-    return f"{step.compression:.1f}x at {mean(step.tests):.2f} % test error"
-
-
-def _fewer(step: Step, steps: Steps) -> str:
-    """A remark on a mean over fewer seeds than others have."""
-    most = max(len(own[0].trails) for own in steps.values())
-    return f" ({len(step.trails)} of {most} seeds)" if len(step.trails) < most else ""
 
 
 def _frontiers(scene: Scene, steps: Steps, titles: Mapping[str, str]) -> Table:
@@ -184,14 +125,14 @@ def _cycles(
     scene: Scene, stage: Stage, trails: Sequence[Trail], titles: Mapping[str, str]
 ) -> Table:
     """Methods by cycles: each ends with a settled network."""
-    ends = [(number + 1) * scene.epochs // stage.cycles for number in range(stage.cycles)]
+    lasts = [(number + 1) * scene.epochs // stage.cycles for number in range(stage.cycles)]
     rows = []
     for name, title in titles.items():
-        own = [it for it in trails if it.run.task.method == name and it.looks]
+        own = [it for it in trails if name_of(it.run.task) == name and it.looks]
         if own:
-            cells = [_after(own, end) for end in ends]
+            cells = [_after(own, end) for end in lasts]
             rows.append((title, f"{len(own)}", *(text for pair in cells for text in pair)))
-    heads = [text for end in ends for text in (f"after epoch {end}", "validation error, %")]
+    heads = [text for end in lasts for text in (f"after epoch {end}", "validation error, %")]
     return Table(
         f"{scene.title}: the end of each cycle",
         "Compression as below, and the error on the validation part. Means over the seeds, and "
@@ -207,7 +148,7 @@ def _after(own: Sequence[Trail], epoch: int) -> tuple[str, str]:
     if len(looks) < len(own):
         return "-", "-"
     left = mean(nonzero for _, nonzero in looks)
-    return f"{own[0].run.parameters / max(left, 1):.1f}x", _ranged([error for error, _ in looks])
+    return f"{own[0].run.parameters / max(left, 1):.1f}x", mean_of([error for error, _ in looks])
 
 
 def _cell(step: Step) -> str:
@@ -216,7 +157,8 @@ def _cell(step: Step) -> str:
 
 def _figures(scene: Scene, stage: Stage, steps: Steps, titles: Mapping[str, str]) -> Table:
     """The recalled figures, and what the methods leave at the same test error."""
-    shown = [name for name in (MAIN, CONTROL, "magnitude", "ours") if name in steps]
+    taught = [name for name in steps if is_taught(name)]
+    shown = [*(name for name in (MAIN, CONTROL, "magnitude", "ours") if name in steps), *taught]
     rows = []
     for figure in sorted(stage.figures, key=lambda it: (it.error, it.compression)):
         found = [highest_compression(steps[name], figure.error) for name in shown]
@@ -235,7 +177,7 @@ def _shipped(scene: Scene, trails: Sequence[Trail], titles: Mapping[str, str]) -
     """The states that were made smaller."""
     rows = []
     for name, title in titles.items():
-        own = [it for it in trails if it.run.task.method == name]
+        own = [it for it in trails if name_of(it.run.task) == name]
         if own:
             rows.append((title, *_smaller(own)))
     return Table(
@@ -260,7 +202,7 @@ def _smaller(own: Sequence[Trail]) -> tuple[str, ...]:
     runs = [it.run for it in own]
     left = mean(run.nonzero for run in runs)
     return (
-        _ranged([run.error_percent for run in runs]),
+        mean_of([run.error_percent for run in runs]),
         f"{runs[0].parameters / max(left, 1):.1f}x",
         f"{mean(run.units_kept for run in runs):,.0f} of {runs[0].units:,}",
         percent(macs_left(runs)),
@@ -275,8 +217,8 @@ def _everything(scene: Scene, steps: Steps, titles: Mapping[str, str]) -> Table:
             titles[name],
             f"{step.allowed:g}",
             f"{len(step.reached)} of {len(step.trails)}",
-            f"{step.compression:.1f}x ({_range(step.compressions, '.1f')})",
-            _ranged(step.tests),
+            f"{step.compression:.1f}x ({ends(step.reach, '.1f')})",
+            mean_of(step.tests),
         )
         for name, own in steps.items()
         for step in own
@@ -284,11 +226,3 @@ def _everything(scene: Scene, steps: Steps, titles: Mapping[str, str]) -> Table:
     )
     header = ("method", "validation error allowed, %", "runs there", "compression", "test error, %")
     return Table(f"{scene.title}: all rungs", "Means over the seeds, and ranges.", header, rows)
-
-
-def _ranged(values: Sequence[float]) -> str:
-    return f"{mean(values):.2f}" + (f" ({_range(values, '.2f')})" if len(values) > 1 else "")
-
-
-def _range(values: Sequence[float], form: str) -> str:
-    return ends((min(values), max(values)), form)
