@@ -79,7 +79,7 @@ class ExampleMean:
         logits = logits_of(output)
         counts = tuple([len(calls.get(id(module), ())) for module in self._owners])
         source = self._known.get(counts)
-        if source is None or not source.fits(calls, len(logits)) or self._more(source, logits):
+        if source is None or not source.fits(calls, logits.shape[0]) or self._more(source, logits):
             output, calls = rerun.run(self._model.modules())
             logits = logits_of(output)
             source = attribute(self._model, logits, calls, self._parameters)
@@ -170,8 +170,8 @@ class _Outer:
         delta = deltas[0][0]
         if delta is None:
             return
-        size = delta.abs() if len(delta) == 1 else delta.abs().sum(0)
-        size = size.view(len(self.factors), -1)
+        size = delta[0].abs() if delta.shape[0] == 1 else delta.abs().sum(0)
+        size = size if size.ndim == 2 else size.flatten(1)
         self.ahead[:] = [self.ahead[0].add_(size) if self.ahead else size]
 
     def parts(self, count: int) -> Measured:
@@ -180,7 +180,7 @@ class _Outer:
             return {}
         mean = self.ahead[0].div_(count)
         groups = self.factors.shape[1]
-        left = mean.view(len(mean), groups, -1).permute(1, 2, 0)
+        left = mean.view(mean.shape[0], groups, -1).permute(1, 2, 0)
         return {
             name: Whole(mean.sum(0))
             if leaf == "bias"

@@ -46,7 +46,7 @@ class Whole(Part):
 
     @override
     def blend_(self, into: Tensor, average: float) -> None:
-        value = self.value.view(into.shape)
+        value = self.value if self.value.shape == into.shape else self.value.view(into.shape)
         _ = into.lerp_(value, 1 - average) if average > 0 else into.copy_(value)
 
     @override

@@ -111,7 +111,7 @@ class Rerun:
         found = tensor.detach()
         if found.dtype in (torch.float16, torch.bfloat16):
             found = found.to(next(self.model.parameters()).dtype)
-        if self.rows is None or found.ndim == 0 or len(found) != self.examples:
+        if self.rows is None or found.ndim == 0 or found.shape[0] != self.examples:
             return found
         return found.index_select(0, self.rows.to(found.device))
 
@@ -147,7 +147,8 @@ def _keep_buffers(modules: Iterable[nn.Module], stack: ExitStack) -> None:
     """Until the stack is left, the modules have copies of their buffers."""
     copies: dict[int, Tensor] = {}
     for module in modules:
-        for name, buffer in list(module.named_buffers(recurse=False)):
+        own = module._buffers  # noqa: SLF001 - most have none, and named_buffers takes its time
+        for name, buffer in list(module.named_buffers(recurse=False)) if own else ():
             copy = copies.setdefault(id(buffer), buffer.clone())
             stack.callback(setattr, module, name, buffer)
             setattr(module, name, copy)

@@ -86,7 +86,8 @@ class Rooms:
     def read(self) -> None:
         """Sensitivities are others, of which nothing is known."""
         self._rooms = None
-        self._bounds.clear()
+        for one in (self._bounds, self._shares, self._ones):
+            one.clear()
 
     def shrink_(self, held: Mapping[str, Tensor], strength: float) -> None:
         """`w <- w - strength * w * room`, in place, where the optimizer has just changed w.
@@ -118,9 +119,12 @@ class Rooms:
         greatest = torch.stack([held[key].amax() for key in keys]).tolist() if keys else []
         self._bounds.update(zip(keys, greatest, strict=True))
         of = {key: self._one(key, value, self._bounds[key]) for key, value in held.items()}
-        return [
-            _Room(one, self._shares[one.key].view(one.along), of[one.key]) for one in self._shrunk
-        ]
+        found = []
+        for one in self._shrunk:
+            share = self._shares[one.key]
+            share = share if share.shape == one.along else share.view(one.along)
+            found.append(_Room(one, share, of[one.key]))
+        return found
 
     def _one(self, key: str, value: Tensor, most: float) -> float:
         """Fills the share of one sensitivity, and returns what it is a share of."""
