@@ -78,9 +78,7 @@ class Product(Part):
     def blend_(self, into: Tensor, average: float) -> None:
         shape = (self.left.shape[0], self.left.shape[1], self.right.shape[2])
         place = into.view(shape)
-        _ = torch.baddbmm(
-            place, self.left, self.right, beta=average, alpha=1 - average, out=place
-        )
+        _ = torch.baddbmm(place, self.left, self.right, beta=average, alpha=1 - average, out=place)
 
     @override
     def whole(self) -> Tensor:

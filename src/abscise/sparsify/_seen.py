@@ -51,6 +51,8 @@ class Seen:
 
 def tensors_of(tree: Any) -> list[Tensor]:
     """All tensors in nested tuples, lists and dictionaries, in order."""
+    if isinstance(tree, Tensor):
+        return [tree]
     found: list[Tensor] = []
     _gather(tree, found)
     return found
@@ -58,7 +60,7 @@ def tensors_of(tree: Any) -> list[Tensor]:
 
 def versions_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[int, ...]:
     """How often each tensor that a module was called with was written to."""
-    read = tensors_of(args)
+    read = tensors_of(args[0] if len(args) == 1 else args)
     if kwargs:
         read += tensors_of(kwargs)
     # As autograd sees it; of what inference mode made it does not keep count.

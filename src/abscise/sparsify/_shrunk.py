@@ -104,13 +104,11 @@ class Rooms:
             for room in self._rooms:
                 parameter, shape = room.shrunk.parameter, room.shrunk.shape
                 if parameter.grad is not None:  # the others the optimizer left as they are
-                    weights.append(
-                        parameter if parameter.shape == shape else parameter.view(shape)
-                    )
+                    weights.append(parameter if parameter.shape == shape else parameter.view(shape))
                     shares.append(room.share)
                     values.append(-strength / room.of)
             if weights:
-                torch._foreach_addcmul_(weights, weights, shares, values)  # noqa: SLF001
+                torch._foreach_addcmul_(weights, weights, shares, values)
 
     def _made(self, held: Mapping[str, Tensor]) -> list[_Room]:
         keys = list(held)
