@@ -221,7 +221,9 @@ class _Pieces:
                 for name, each in example_gradients(host, call, some, rows).items():
                     joined[name] = joined[name] + each if name in joined else each
             for name, each in joined.items():
-                _ = self.sums[name].add_(each.detach().abs().sum((0, 1)))
+                sizes = each.abs_() if self.plain else each.detach().abs()
+                alone = sizes.shape[:2] == (1, 1)
+                _ = self.sums[name].add_(sizes[0, 0] if alone else sizes.sum((0, 1)))
 
     def _spans(self, passes: int, examples: int) -> Iterator[tuple[slice, slice]]:
         one = sum(value.numel() * value.element_size() for value in self.sums.values())
