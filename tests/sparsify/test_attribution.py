@@ -244,3 +244,25 @@ def test_a_weight_that_is_frozen_later_has_no_sensitivity_until_it_is_trained_ag
     assert all(bool(seen[0][key].any()) and not bool(seen[1][key].any()) for key in own)
     assert near(seen[2], seen[0], 0.0)
     assert all(near({k: seen[1][k]}, {k: seen[0][k]}, 0.0) for k in seen[0] if k not in own)
+
+
+class Beside(nn.Module):
+    """Two layers whose outputs are added, so that one tensor is the gradient of both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.bend = nn.BatchNorm1d(5), nn.PReLU()
+
+    @override
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.norm(inputs) + self.bend(inputs)
+
+
+def test_a_gradient_that_two_layers_share_is_changed_for_neither() -> None:
+    _ = torch.manual_seed(0)
+    inputs = read(torch.float64)
+    model = nn.Sequential(nn.Linear(5, 5), nn.Tanh(), Beside(), nn.Tanh(), nn.Linear(5, 1))
+    _ = model.double().eval()  # of one output, so that there is one pass
+    with attach(Sensitivity(0.1), SGD(model.parameters(), 0.1), model) as attachment:
+        attachment.observe(forward(model, inputs))
+        assert near(attachment.worker.sensitivities, defined(model, inputs), 1e-12)

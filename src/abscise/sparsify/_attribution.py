@@ -52,17 +52,19 @@ class Group:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Attribution:
-    """Where the gradients of all parameters come from; those that are nowhere have none.
+    """Where the gradients of all parameters come from.
 
     Args:
         groups: Those that calls of modules explain.
         single: Those that only backward passes of single examples give.
         batched: May backward passes be batched?
+        others: Those on which the logits did not depend.
     """
 
     groups: tuple[Group, ...]
     single: tuple[str, ...]
     batched: bool
+    others: tuple[str, ...]
 
     def fits(self, calls: Calls, examples: int) -> bool:
         """Have the calls the shapes that were proved?"""
@@ -109,7 +111,8 @@ def attribute(
             single += names
         else:
             groups.append(found)
-    return Attribution(tuple(groups), tuple(single), batched)
+    others = [name for name in owners if probe.gradients[name] is None]
+    return Attribution(tuple(groups), tuple(single), batched, tuple(others))
 
 
 def _edges(calls: Calls) -> list[torch.autograd.graph.GradientEdge]:

@@ -60,6 +60,9 @@ def chunks(chosen: Tensor, logits: Tensor, size: int, chunk_bytes: int) -> Itera
     """
     each = 2 * logits.element_size() * (logits.numel() + size)
     passes = max(1, chunk_bytes // each)
+    if passes >= chosen.shape[0]:
+        yield cotangents(chosen, logits)
+        return
     for some in chosen.split(passes):
         yield cotangents(some, logits)
 

@@ -44,7 +44,7 @@ class Host:
 def example_gradients(host: Host, call: Call, deltas: Deltas, rows: slice) -> Found:
     """Parameter name -> the gradients of the examples `rows`, `(examples, passes, ...)`.
 
-    Only inside `undisturbed`.
+    Only inside `undisturbed`. What a rule gives is no view of what it was given.
     """
     rule = rule_of(host, call)
     if rule is None:
@@ -142,7 +142,7 @@ def _batch_norm(module: Any, call: Call, read: Tensor, delta: Tensor) -> Found:
     others = list(range(3, delta.ndim))
 
     def summed(values: Tensor) -> Tensor:
-        return (values.sum(others) if others else values).transpose(0, 1)
+        return (values.sum(others) if others else values.clone()).transpose(0, 1)
 
     return {"weight": summed(delta * normed), "bias": summed(delta)}
 

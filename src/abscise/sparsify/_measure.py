@@ -42,6 +42,7 @@ class ExampleMean:
         held = owners_of(model, parameters).values()
         self._owners = [modules[path] for path in dict.fromkeys(p for of in held for p, _ in of)]
         self._known: dict[tuple[int, ...], Attribution] = {}
+        self._recorded: tuple[nn.Module, ...] = tuple(self._owners)
 
     def __call__(self, rerun: Rerun, chosen: Tensor, logits_of: LogitsOf) -> Measured:
         """See `Measure`."""
@@ -60,7 +61,7 @@ class ExampleMean:
                     single += one.group.names
             del found
         if len(single) > len(source.single):  # zeros have come to life, or dropout was switched on
-            self._known.clear()
+            self._forget()
         parts: Measured = {}
         for one in sums:
             parts |= one.parts(chosen.numel())
@@ -74,30 +75,35 @@ class ExampleMean:
 
     def _attributed(self, rerun: Rerun, logits_of: LogitsOf) -> tuple[Tensor, Calls, Attribution]:
         """A run, and where gradients come from when modules are called as often as in it."""
-        known = {
-            id(host.module): host.module
-            for source in self._known.values()
-            for group in source.groups
-            for host in group.hosts
-        }
-        recorded = {id(module): module for module in self._owners} | known
-        output, calls = rerun.run(recorded.values())
+        output, calls = rerun.run(self._recorded)
         logits = logits_of(output)
-        counts = tuple(len(calls.get(id(module), ())) for module in self._owners)
+        counts = tuple([len(calls.get(id(module), ())) for module in self._owners])
         source = self._known.get(counts)
-        if source is None or not source.fits(calls, len(logits)) or self._more(source, logits):
+        if source is None or not source.fits(calls, logits.shape[0]) or self._more(source, logits):
             output, calls = rerun.run(self._model.modules())
             logits = logits_of(output)
             source = attribute(self._model, logits, calls, self._parameters)
-            self._known[counts] = source
+            self._learn(counts, source)
         return logits, calls, source
 
     def _more(self, source: Attribution, logits: Tensor) -> bool:
         """Do the logits depend on a parameter that was nowhere? If not, nothing is run."""
-        known = {name for group in source.groups for name in group.names} | {*source.single}
-        at = [value for name, value in self._parameters.items() if name not in known]
+        if not source.others:
+            return False
+        at = [self._parameters[name] for name in source.others]
         zeros = torch.zeros_like(logits)[None]
         return any(one is not None for one in gradients(logits, at, zeros, batched=False))
+
+    def _learn(self, counts: tuple[int, ...], source: Attribution) -> None:
+        self._known[counts] = source
+        known = [group for one in self._known.values() for group in one.groups]
+        hosts = [host.module for group in known for host in group.hosts]
+        recorded = {id(module): module for module in (*self._owners, *hosts)}
+        self._recorded = tuple(recorded.values())
+
+    def _forget(self) -> None:
+        self._known.clear()
+        self._recorded = tuple(self._owners)
 
     def _one_by_one(
         self, names: Sequence[str], chosen: Tensor, logits: Tensor, source: Attribution
@@ -164,8 +170,8 @@ class _Outer:
         delta = deltas[0][0]
         if delta is None:
             return
-        size = delta.abs() if len(delta) == 1 else delta.abs().sum(0)
-        size = size.view(len(self.factors), -1)
+        size = delta[0].abs() if delta.shape[0] == 1 else delta.abs().sum(0)
+        size = size if size.ndim == 2 else size.flatten(1)
         self.ahead[:] = [self.ahead[0].add_(size) if self.ahead else size]
 
     def parts(self, count: int) -> Measured:
@@ -174,7 +180,7 @@ class _Outer:
             return {}
         mean = self.ahead[0].div_(count)
         groups = self.factors.shape[1]
-        left = mean.view(len(mean), groups, -1).permute(1, 2, 0)
+        left = mean.view(mean.shape[0], groups, -1).permute(1, 2, 0)
         return {
             name: Whole(mean.sum(0))
             if leaf == "bias"
@@ -215,7 +221,9 @@ class _Pieces:
                 for name, each in example_gradients(host, call, some, rows).items():
                     joined[name] = joined[name] + each if name in joined else each
             for name, each in joined.items():
-                _ = self.sums[name].add_(each.detach().abs().sum((0, 1)))
+                sizes = each.abs_() if self.plain else each.detach().abs()
+                alone = sizes.shape[:2] == (1, 1)
+                _ = self.sums[name].add_(sizes[0, 0] if alone else sizes.sum((0, 1)))
 
     def _spans(self, passes: int, examples: int) -> Iterator[tuple[slice, slice]]:
         one = sum(value.numel() * value.element_size() for value in self.sums.values())

@@ -125,6 +125,6 @@ def picked(
 def cotangents(chosen: Tensor, logits: Tensor) -> Tensor:
     """`(passes, *logits.shape)`: 1 at the chosen output of each example, else 0."""
     passes, examples = chosen.shape
-    zeros = logits.new_zeros((passes, examples, logits[0].numel()))
+    zeros = logits.new_zeros((passes, examples, prod(logits.shape[1:])))
     index = chosen.to(logits.device)[..., None]
     return zeros.scatter_(2, index, 1.0).view(passes, *logits.shape)

@@ -3,20 +3,28 @@
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from abscise._inputs import map_tensors
-from abscise.sparsify._seen import NORMS, Seen, read_of, takes_batch, tensors_of, versions_of
+from abscise.sparsify._seen import (
+    NORMS,
+    Seen,
+    read_of,
+    rewind,
+    state_of,
+    takes_batch,
+    tensors_of,
+    versions_of,
+)
 
 Statistics = tuple[Tensor, Tensor]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Edge:
+class Edge(NamedTuple):
     """One output of one call of a module, as it was before anything changed it in place.
 
     Args:
@@ -30,8 +38,7 @@ class Edge:
     at: GradientEdge
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Call:
+class Call(NamedTuple):
     """One call of a module.
 
     Args:
@@ -50,7 +57,7 @@ class Call:
 
     def unchanged(self) -> bool:
         """Are its inputs still what it read?"""
-        return self.versions == versions_of((self.args, self.kwargs))
+        return self.versions == versions_of(self.args, self.kwargs)
 
 
 Calls = dict[int, list[Call]]
@@ -89,7 +96,7 @@ class Rerun:
             read = before[place] if place < len(before) else read_of(args, kwargs).detach()
             module.running_mean, module.running_var = _statistics(read)
 
-        _rewind(self.seen)
+        rewind(self.seen.random)
         handles = [one.register_forward_pre_hook(hold, with_kwargs=True) for one in self.norms]
         try:
             handles += [one.register_forward_hook(record, with_kwargs=True) for one in recorded]
@@ -104,7 +111,7 @@ class Rerun:
         found = tensor.detach()
         if found.dtype in (torch.float16, torch.bfloat16):
             found = found.to(next(self.model.parameters()).dtype)
-        if self.rows is None or found.ndim == 0 or len(found) != self.examples:
+        if self.rows is None or found.ndim == 0 or found.shape[0] != self.examples:
             return found
         return found.index_select(0, self.rows.to(found.device))
 
@@ -119,14 +126,16 @@ def undisturbed(
     same masks. Afterwards, also after an exception, buffers, modes, random states and autocast are
     as they were.
     """
-    norms = tuple(one for one in model.modules() if isinstance(one, NORMS) and takes_batch(one))
+    modules = list(model.modules())
+    norms = tuple([one for one in modules if isinstance(one, NORMS) and takes_batch(one)])
     with ExitStack() as stack:
-        stack.enter_context(torch.enable_grad())
+        if not torch.is_grad_enabled():
+            stack.enter_context(torch.enable_grad())
         for kind in {device.type for device in seen.random}:
-            stack.enter_context(torch.autocast(kind, enabled=False))
-        gpus = [device for device in seen.random if device.type == "cuda"]
-        stack.enter_context(torch.random.fork_rng(gpus))
-        _keep_buffers(model, stack)
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        stack.callback(rewind, {device: state_of(device) for device in seen.random})
+        _keep_buffers(modules, stack)
         for norm in norms:
             if norm.training:
                 stack.callback(setattr, norm, "training", norm.training)
@@ -134,11 +143,12 @@ def undisturbed(
         yield Rerun(model, seen, examples, rows, norms)
 
 
-def _keep_buffers(model: nn.Module, stack: ExitStack) -> None:
-    """Until the stack is left, the model has copies of its buffers."""
+def _keep_buffers(modules: Iterable[nn.Module], stack: ExitStack) -> None:
+    """Until the stack is left, the modules have copies of their buffers."""
     copies: dict[int, Tensor] = {}
-    for module in model.modules():
-        for name, buffer in list(module.named_buffers(recurse=False)):
+    for module in modules:
+        own = module._buffers  # noqa: SLF001 - most have none, and named_buffers takes its time
+        for name, buffer in list(module.named_buffers(recurse=False)) if own else ():
             copy = copies.setdefault(id(buffer), buffer.clone())
             stack.callback(setattr, module, name, buffer)
             setattr(module, name, copy)
@@ -157,7 +167,7 @@ def _call(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Call:
     if isinstance(module, NORMS) and module.running_mean is not None:
         assert module.running_var is not None
         statistics = (module.running_mean, module.running_var)
-    return Call(args, kwargs, tuple(edges), versions_of((args, kwargs)), statistics)
+    return Call(args, kwargs, tuple(edges), versions_of(args, kwargs), statistics)
 
 
 def _statistics(read: Tensor) -> Statistics:
@@ -167,12 +177,3 @@ def _statistics(read: Tensor) -> Statistics:
     mean = values.mean(others)
     shape = [1, -1, *[1] * (read.ndim - 2)]
     return mean, (values - mean.view(shape)).square_().mean(others)
-
-
-def _rewind(seen: Seen) -> None:
-    """Set the generators to where they were before the forward pass."""
-    for device, state in seen.random.items():
-        if device.type == "cpu":
-            torch.set_rng_state(state)
-        else:
-            torch.cuda.set_rng_state(state, device)

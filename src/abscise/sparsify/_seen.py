@@ -1,6 +1,7 @@
 """ForwardWatch: what a model was called with, held by reference until it is observed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,6 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from typing_extensions import override
 
-from abscise._inputs import map_tensors
 from abscise.sparsify._weights import unwrapped
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -40,7 +40,7 @@ class Seen:
         Raises:
             ValueError: Something was written into them.
         """
-        if versions_of((self.args, self.kwargs)) != self.versions:
+        if versions_of(self.args, self.kwargs) != self.versions:
             message = (
                 "observe: the inputs were changed in place since the forward pass began, so that "
                 "it cannot be run again on them: let the first operation on them make a copy "
@@ -54,17 +54,17 @@ def tensors_of(tree: Any) -> list[Tensor]:
     if isinstance(tree, Tensor):
         return [tree]
     found: list[Tensor] = []
-    _ = map_tensors(tree, found.append)
+    _gather(tree, found)
     return found
 
 
-def versions_of(tree: Any) -> tuple[int, ...]:
-    """How often each tensor in nested tuples, lists and dictionaries was written to."""
+def versions_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[int, ...]:
+    """How often each tensor that a module was called with was written to."""
+    read = tensors_of(args[0] if len(args) == 1 else args)
+    if kwargs:
+        read += tensors_of(kwargs)
     # As autograd sees it; of what inference mode made it does not keep count.
-    return tuple(
-        0 if one.is_inference() else one._version  # noqa: SLF001
-        for one in tensors_of(tree)
-    )
+    return tuple([0 if one.is_inference() else one._version for one in read])  # noqa: SLF001
 
 
 def read_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
@@ -90,6 +90,7 @@ class ForwardWatch:
         self._model = model
         self._wanted = wanted
         self._seen: Seen | None = None
+        self._paused = False
         self._handles: list[RemovableHandle] = []
 
     @override
@@ -121,10 +122,19 @@ class ForwardWatch:
         seen, self._seen = self._seen, None
         return seen
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Inside, forward passes are not seen."""
+        self._paused = True
+        try:
+            yield
+        finally:
+            self._paused = False
+
     def _root(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if torch.is_grad_enabled() and self._wanted():
-            random = {one: _state(one) for one in _devices(self._model)}
-            self._seen = Seen(args, kwargs, random, versions_of((args, kwargs)))
+        if not self._paused and torch.is_grad_enabled() and self._wanted():
+            random = {one: state_of(one) for one in _devices(self._model)}
+            self._seen = Seen(args, kwargs, random, versions_of(args, kwargs))
 
     def _norm(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._seen is not None and torch.is_grad_enabled() and takes_batch(module):
@@ -135,12 +145,36 @@ def _asleep() -> ForwardWatch:
     return ForwardWatch(nn.Module(), lambda: False)
 
 
-def _devices(model: nn.Module) -> set[torch.device]:
-    """Where a forward pass may draw numbers: on the CPU in any case, and beside its weights."""
-    return {torch.device("cpu")} | {p.device for p in model.parameters() if p.device.type == "cuda"}
-
-
-def _state(device: torch.device) -> Tensor:
+def state_of(device: torch.device) -> Tensor:
+    """Where its generator is."""
     if device.type == "cpu":
         return torch.get_rng_state()
     return torch.cuda.get_rng_state(device)
+
+
+def rewind(states: Mapping[torch.device, Tensor]) -> None:
+    """Set generators to where they were."""
+    for device, state in states.items():
+        if device.type == "cpu":
+            torch.set_rng_state(state)
+        else:
+            torch.cuda.set_rng_state(state, device)
+
+
+def _devices(model: nn.Module) -> set[torch.device]:
+    """Where a forward pass may draw numbers: on the CPU in any case, and beside its weights."""
+    cpu = {torch.device("cpu")}
+    if not torch.cuda.is_initialized():  # then no weight is on a GPU, and none is looked at
+        return cpu
+    return cpu | {p.device for p in model.parameters() if p.device.type == "cuda"}
+
+
+def _gather(tree: Any, into: list[Tensor]) -> None:
+    if isinstance(tree, Tensor):
+        into.append(tree)
+    elif isinstance(tree, tuple | list):
+        for one in tree:
+            _gather(one, into)
+    elif isinstance(tree, Mapping):
+        for one in tree.values():
+            _gather(one, into)

@@ -25,7 +25,7 @@ from abscise.sparsify._ranks import averaged, group_of
 from abscise.sparsify._rerun import undisturbed
 from abscise.sparsify._seen import ForwardWatch, Seen
 from abscise.sparsify._sensitivity_state import State, read_state
-from abscise.sparsify._shrunk import Room, Shrunk, check_share, rooms_of, shrink_
+from abscise.sparsify._shrunk import Rooms, Shrunk, check_share
 from abscise.sparsify._sparsifier import Worker
 from abscise.sparsify._weights import unwrapped
 
@@ -69,7 +69,7 @@ class SensitivityWorker(Worker):
         self._watch = ForwardWatch(model, lambda: self.due)
         self._generator = Generator().manual_seed(observing.seed)
         self._state = State(generator=self._generator.get_state())
-        self._rooms: dict[str, Room] = {}
+        self._rooms = Rooms(shrunk, rescale=observing.rescale)
         self._warned = False
 
     @property
@@ -148,13 +148,12 @@ class SensitivityWorker(Worker):
             seen.check_unchanged()
             before = self._generator.get_state()
             try:
-                measured = self._measured(seen, logits, named)
+                with self._watch.paused():  # the passes in between run through the same hooks
+                    measured = self._measured(seen, logits, named)
                 self._take(averaged(measured, self._ranks))
             except BaseException:
                 _ = self._generator.set_state(before)
                 raise
-            finally:
-                _ = self._watch.take()  # of the passes in between
         self._state.observed = True
 
     def _warn_of_softmax(self, logits: Tensor) -> None:
@@ -213,8 +212,8 @@ class SensitivityWorker(Worker):
         Raises:
             ModelError: One is not finite; nothing is changed.
         """
-        bounds = torch.stack([part.most() for part in measured.values()]).tolist()
-        for key, bound in zip(measured, bounds, strict=True):
+        bounds = _bounds(measured)
+        for key, bound in bounds.items():
             if not math.isfinite(bound):
                 message = (
                     f"observe: the sensitivity of {key} is not finite: look for NaN or infinity in "
@@ -227,11 +226,7 @@ class SensitivityWorker(Worker):
             average = 0.0
         for key, part in measured.items():
             part.blend_(held[key], average)
-        self._make_rooms()
-
-    def _make_rooms(self) -> None:
-        rescale = self._observing.rescale
-        self._rooms = rooms_of(self._state.sensitivities, self._rooms, rescale=rescale)
+        self._rooms.measured(held, bounds, average)
 
     @override
     def before_step(self, optimizer: Optimizer, *, fresh: bool) -> None:
@@ -245,7 +240,7 @@ class SensitivityWorker(Worker):
         self._check_observed()
         strength = self.strength
         if strength > 0:
-            shrink_(self._shrunk, self._rooms, strength)
+            self._rooms.shrink_(self._state.sensitivities, strength)
         self._state.step += 1
         self._state.observed = False
 
@@ -267,5 +262,16 @@ class SensitivityWorker(Worker):
         likes = {one.key: one.like() for one in self._shrunk}
         read = read_state(state, likes)
         self._state = read
-        self._make_rooms()
+        self._rooms.read()
         _ = self._generator.set_state(read.generator)
+
+
+def _bounds(measured: Measured) -> dict[str, float]:
+    """What none of the sensitivities exceeds; not finite where one of them is not."""
+    factors = [part.factors() for part in measured.values()]
+    maxima = torch.stack([one.amax() for of in factors for one in of]).tolist()
+    greatest = iter(maxima)
+    return {
+        key: part.bound([next(greatest) for _ in of])
+        for (key, part), of in zip(measured.items(), factors, strict=True)
+    }

@@ -1,6 +1,7 @@
-"""Shrunk and Room: what a sensitivity leaves its weights free to lose, and the loss of it."""
+"""Shrunk and Rooms: what sensitivities leave their weights free to lose, and the loss of it."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,46 +40,103 @@ class Shrunk:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Room:
-    """max(0, 1 - S), or max(0, 1 - S / max S) where S is rescaled, as `share / of`."""
+class _Room:
+    """What one parameter is free to lose, as `share / of`; `share` broadcasts over its view."""
 
+    shrunk: Shrunk
     share: Tensor
     of: float
 
 
-def rooms_of(
-    held: Mapping[str, Tensor], before: Mapping[str, Room], *, rescale: bool
-) -> dict[str, Room]:
-    """How far each sensitivity leaves its weights free to shrink.
+class Rooms:
+    """max(0, 1 - S), or max(0, 1 - S / max S) where S is rescaled, of all sensitivities.
 
-    Args:
-        held: Key -> averaged sensitivity.
-        before: Rooms of the same keys, whose memory is used again.
-        rescale: Divide by the greatest value of each.
+    Made once for all steps until they are measured again, and only if weights shrink by them: while
+    they did at the step before, as soon as they are measured, when they are still in the cache.
     """
-    found: dict[str, Room] = {}
-    greatest = torch.stack([value.amax() for value in held.values()]).tolist() if held else []
-    for (key, value), most in zip(held.items(), greatest, strict=True):
-        share = before[key].share if key in before else torch.empty_like(value)
-        moves = most >= torch.finfo(value.dtype).tiny  # if not, nothing moves the outputs
-        of = most if moves and rescale else 1.0
-        _ = torch.sub(value.new_tensor(of), value, out=share)
+
+    def __init__(self, shrunk: Sequence[Shrunk], *, rescale: bool) -> None:
+        """Of no sensitivities yet; `rescale`: by the greatest value of each."""
+        self._shrunk = shrunk
+        self._rescale = rescale
+        self._eps = {one.key: torch.finfo(one.parameter.dtype).eps for one in shrunk}
+        self._bounds: dict[str, float] = {}
+        self._shares: dict[str, Tensor] = {}
+        self._ones: dict[str, Tensor] = {}
+        self._rooms: list[_Room] | None = None
+        self._used = False
+
+    def measured(
+        self, held: Mapping[str, Tensor], bounds: Mapping[str, float], average: float
+    ) -> None:
+        """Sensitivities have changed: of those before, `average` is kept.
+
+        Args:
+            held: Key -> averaged sensitivity, as it is now.
+            bounds: Key -> what none of those just measured exceeds.
+            average: In [0, 1).
+        """
+        for key, bound in bounds.items():
+            before = average * self._bounds.get(key, math.inf) if average > 0 else 0.0
+            rounding = 1 + 16 * self._eps[key]
+            self._bounds[key] = (before + (1 - average) * bound) * rounding
+        self._rooms = self._made(held) if self._used else None
+        self._used = False
+
+    def read(self) -> None:
+        """Sensitivities are others, of which nothing is known."""
+        self._rooms = None
+        for one in (self._bounds, self._shares, self._ones):
+            one.clear()
+
+    def shrink_(self, held: Mapping[str, Tensor], strength: float) -> None:
+        """`w <- w - strength * w * room`, in place, where the optimizer has just changed w.
+
+        Args:
+            held: Key -> averaged sensitivity.
+            strength: In (0, 1).
+        """
+        with torch.no_grad():
+            self._used = True
+            if self._rooms is None:
+                self._rooms = self._made(held)
+            weights, shares, values = [], [], []
+            for room in self._rooms:
+                parameter, shape = room.shrunk.parameter, room.shrunk.shape
+                if parameter.grad is not None:  # the others the optimizer left as they are
+                    weights.append(parameter if parameter.shape == shape else parameter.view(shape))
+                    shares.append(room.share)
+                    values.append(-strength / room.of)
+            if weights:
+                torch._foreach_addcmul_(weights, weights, shares, values)
+
+    def _made(self, held: Mapping[str, Tensor]) -> list[_Room]:
+        keys = list(held)
+        if not self._rescale:  # where no sensitivity exceeds 1, the greatest is not looked for
+            keys = [key for key in keys if not self._bounds.get(key, math.inf) <= 1]
+        greatest = torch.stack([held[key].amax() for key in keys]).tolist() if keys else []
+        self._bounds.update(zip(keys, greatest, strict=True))
+        of = {key: self._one(key, value, self._bounds[key]) for key, value in held.items()}
+        found = []
+        for one in self._shrunk:
+            share = self._shares[one.key]
+            share = share if share.shape == one.along else share.view(one.along)
+            found.append(_Room(one, share, of[one.key]))
+        return found
+
+    def _one(self, key: str, value: Tensor, most: float) -> float:
+        """Fills the share of one sensitivity, and returns what it is a share of."""
+        share = self._shares.get(key)
+        if share is None:
+            share = self._shares[key] = torch.empty_like(value)
+            self._ones[key] = value.new_ones(())
+        # Where the greatest is as good as 0, nothing moves the outputs.
+        moves = self._rescale and most >= torch.finfo(value.dtype).tiny
+        of = most if moves else 1.0
+        _ = torch.sub(value.new_tensor(of) if moves else self._ones[key], value, out=share)
         if most > of:
             _ = share.clamp_(min=0.0)
-        found[key] = Room(share, of)
-    return found
-
-
-def shrink_(shrunk: Iterable[Shrunk], rooms: Mapping[str, Room], strength: float) -> None:
-    """`w <- w - strength * w * room`, in place, where the optimizer has just changed w."""
-    with torch.no_grad():
-        for one in shrunk:
-            if one.parameter.grad is not None:  # the others the optimizer left as they are
-                room = rooms[one.key]
-                weights, share = one.parameter, room.share
-                if one.shape != weights.shape or one.along != share.shape:
-                    weights, share = weights.view(one.shape), share.view(one.along)
-                _ = weights.addcmul_(weights, share, value=-strength / room.of)
+        return of
 
 
 def check_share(what: str, strength: float) -> None:
