@@ -62,6 +62,25 @@ def test_it_runs_what_is_missing_and_reports_without_running(
     }
 
 
+def test_a_report_is_of_the_runs_that_are_chosen(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = folder / "results" / "transformed-l1-quick.jsonl"
+    for seed in ("0", "1"):
+        assert main([*ONE, "--seeds", seed]) == 0
+    assert len(read_finished(lines, "transformed-l1")) == 2
+    report = ["reproduce", "transformed-l1", "--quick", "--report"]
+    texts = {}
+    for name, chosen in {"all": [], "one": ["--seeds", "1", "--methods", "l1"]}.items():
+        assert main([*report, *chosen, "--to", name]) == 0
+        texts[name] = (folder / name / "page.html").read_text(encoding="utf-8")
+    assert texts["all"] != texts["one"]
+    _ = capsys.readouterr()
+    for none in (["--seeds", "2"], ["--methods", "sgl"], ["--epochs", "3"]):
+        assert main([*report, *none]) == 2
+        assert "none of the 2 finished runs in" in capsys.readouterr().err
+
+
 ERRORS = [
     ("transformed-l2", 2, "no experiment 'transformed-l2' (did you mean transformed-l1?)"),
     ("transformed-l1 --datasets mnits", 2, "no data set 'mnits' (did you mean mnist?)"),
@@ -74,6 +93,8 @@ ERRORS = [
     ("transformed-l1 --out .", 2, "--out ."),
     ("transformed-l1 --methods slimming --datasets mnist", 2, "slimming is not run on mnist"),
     ("transformed-l1 --report", 1, "no finished runs of transformed-l1"),
+    ("transformed-l1 --report --limit 1", 2, "--limit does not belong to --report"),
+    ("transformed-l1 --report --seeds 0 --page p.md", 2, "--page is for all runs"),
     ("transformed-l1 --report --out words.jsonl", 1, "words.jsonl, line 1: not valid JSON"),
     ("transformed-l1 --limit 1 --data-root nowhere", 1, "--data-root or ABSCISE_DATA"),
     ("", 2, "experiment"),

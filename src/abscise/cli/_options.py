@@ -182,7 +182,9 @@ class ReproduceOptions:
     data_root: Annotated[
         Path | None, "Folder of the data sets (default: $ABSCISE_DATA, then the hub)."
     ] = None
-    report: Annotated[bool, "Run nothing: write tables and pictures of the finished runs."] = False
+    report: Annotated[
+        bool, "Run nothing: write tables and pictures of the finished runs (chosen)."
+    ] = False
     to: Annotated[
         Path | None, "With --report: folder to write to (default: OUT without .jsonl)."
     ] = None

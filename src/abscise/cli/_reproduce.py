@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from rich.console import Console
 
+from abscise._errors import RecipeError
 from abscise.cli._options import ReproduceOptions
 from abscise.cli._reproduce_view import ReproduceView
 from abscise.cli._run_folder import check_record
@@ -80,7 +81,20 @@ def _number(option: str, text: str, kind: Callable[[str], T]) -> T:
 
 
 def _report(paper: Experiment, lines: Path, options: ReproduceOptions, console: Console) -> bool:
-    finished = read_finished(lines, paper.name)
+    if options.limit:
+        message = (
+            "--limit does not belong to --report: choose runs by what they are, or leave it out"
+        )
+        raise UsageError(message)
+    choice = _choice(options)
+    if options.page is not None and choice != Choice(quick=options.quick):
+        message = "--page is for all runs: leave the choice of runs out, or use --to"
+        raise UsageError(message)
+    found = read_finished(lines, paper.name)
+    finished = tuple(run for run in found if choice.has(run.task))
+    if found and not finished:
+        message = f"none of the {len(found)} finished runs in {lines} is among those chosen"
+        raise RecipeError(message)
     written = write_report(paper, finished, options.to or lines.with_suffix(""), options.page)
     console.print(view(paper.outcome(finished)))
     for path in written:

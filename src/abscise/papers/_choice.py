@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from abscise._errors import RecipeError
+from abscise.papers._task import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,18 @@ class Choice:
         if self.epochs < 0 or self.limit < 0:
             message = f"epochs and limit must be >= 0, got {self.epochs} and {self.limit}"
             raise RecipeError(message)
+
+    def has(self, task: Task) -> bool:
+        """Is `task`, of a finished run, among what is chosen? `quick` and `limit` have no say."""
+        pairs = (
+            (task.dataset, self.datasets),
+            (task.network, self.networks),
+            (task.method, self.methods),
+            (task.seed, self.seeds),
+            (task.strength, self.strengths),
+            (task.epochs, (self.epochs,) if self.epochs else ()),
+        )
+        return all(not wanted or value in wanted for value, wanted in pairs)
 
 
 def chosen_names(wanted: tuple[str, ...], known: Iterable[str], what: str) -> tuple[str, ...]:
