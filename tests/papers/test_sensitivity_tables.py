@@ -188,6 +188,13 @@ def test_of_a_taught_method_the_picture_has_the_strength_that_leaves_the_least(
     assert [(spot.x, spot.y) for spot in curve.spots] == [(0.05, 1.9), (0.02, 3.6)]
 
 
+def test_a_network_with_nothing_left_is_told_as_if_one_parameter_were(tmp_path: Path) -> None:
+    runs = finished(tmp_path, {(name, 0): [rung(4.0, 0, 3.0)] for name in ("sensitivity", "decay")})
+    outcome = PAPER.outcome(runs)
+    assert outcome.tables[1].rows[0][2:] == ("1000.0x, 3.00",)
+    assert "recalled" in html(outcome)
+
+
 def at_strength(runs: Sequence[Finished], method: str, strength: float) -> list[Finished]:
     """The runs of a method, as if at another strength."""
     return [
