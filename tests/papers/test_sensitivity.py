@@ -174,6 +174,24 @@ def test_methods_differ_in_nothing_but_what_they_attach_and_the_images() -> None
     assert plain == list(CONTROLS)
 
 
+def test_a_method_is_asked_for_other_strengths_if_they_change_what_it_does(place: Path) -> None:
+    start = start_of(start_recipe(task_of("decay"), STAGE), bench_in(place, "asked"))
+    for method in EVERY:
+        asked = PAPER.tasks(Choice(methods=(method,), strengths=(1.0, 2.0)))
+        told = []
+        for factor in (1.0, 2.0):
+            setting = replace(setting_of(asked[0], STAGE, 400), factor=factor)
+            model = _network(start)
+            optimizer = torch.optim.SGD(model.parameters(), 0.1)
+            made = [attach(model, optimizer) for attach in methods()[method].make(setting)]
+            workers = [getattr(one, "worker", None) for one in made]
+            told.append([getattr(one, "strength", None) for one in workers])
+        changes = told[0] != told[1]
+        assert [task.strength for task in asked] == ([1.0, 2.0] if changes else [None])
+    assert methods()["sensitivity"].pressed
+    assert not methods()["magnitude"].pressed
+
+
 def test_the_control_without_sensitivity_shrinks_by_the_same_strengths(place: Path) -> None:
     start = start_of(start_recipe(task_of("decay"), STAGE), bench_in(place, "strength"))
     strengths = {}

@@ -188,6 +188,53 @@ def test_of_a_taught_method_the_picture_has_the_strength_that_leaves_the_least(
     assert [(spot.x, spot.y) for spot in curve.spots] == [(0.05, 1.9), (0.02, 3.6)]
 
 
+def test_a_network_with_nothing_left_is_told_as_if_one_parameter_were(tmp_path: Path) -> None:
+    runs = finished(tmp_path, {(name, 0): [rung(4.0, 0, 3.0)] for name in ("sensitivity", "decay")})
+    outcome = PAPER.outcome(runs)
+    assert outcome.tables[1].rows[0][2:] == ("1000.0x, 3.00",)
+    assert "recalled" in html(outcome)
+
+
+def at_strength(runs: Sequence[Finished], method: str, strength: float) -> list[Finished]:
+    """The runs of a method, as if at another strength."""
+    return [
+        replace(run, task=replace(run.task, strength=strength))
+        for run in runs
+        if run.task.method == method
+    ]
+
+
+def test_no_curve_of_a_method_has_states_of_its_taught_twin(tmp_path: Path) -> None:
+    taught = {(f"{name}-taught", 0): [rung(2.0, 10, 1.2)] for name in ("sensitivity", "decay")}
+    runs = finished(tmp_path, {**RUNS, **taught})
+    untaught = [run for run in runs if not is_taught(run.task.method)]
+    alone, both = PAPER.outcome(untaught).pictures, PAPER.outcome(runs).pictures
+    assert both[0] == alone[0]
+    curves = {it.name: it.spots for it in both[1].panels[0].curves}
+    assert [spot.x for spot in curves["sensitivity, taught"]] == [0.01]
+    assert curves["sensitivity"] == alone[0].panels[0].curves[0].spots
+
+
+def test_a_strength_with_fewer_seeds_is_not_drawn_beside_one_with_more(tmp_path: Path) -> None:
+    taught = {("sensitivity-taught", seed): [rung(2.0, 50, 1.9)] for seed in (0, 1)}
+    lucky = {("sensitivity-taught", seed): [rung(2.0, 20, 1.9)] for seed in (0, 1)}
+    runs = finished(tmp_path, {**RUNS, **taught})
+    (tmp_path / "lucky").mkdir()
+    stronger = at_strength(finished(tmp_path / "lucky", lucky), "sensitivity-taught", 8.0)
+    for some, drawn in ((stronger[:1], 0.05), (stronger, 0.02)):
+        (_, ideas) = PAPER.outcome((*runs, *some)).pictures
+        (curve,) = [it for it in ideas.panels[0].curves if it.name == "sensitivity, taught"]
+        assert [spot.x for spot in curve.spots] == [drawn]
+
+
+def test_two_strengths_never_share_a_name(tmp_path: Path) -> None:
+    runs = finished(tmp_path, RUNS)
+    near = [*at_strength(runs, "decay", 0.1234567), *at_strength(runs, "decay", 0.1234568)]
+    names = [row[0] for row in PAPER.outcome((*runs, *near)).tables[1].rows]
+    digits = [f"S = 0, 0.123456{last} times as strong" for last in (7, 8)]
+    assert names == ["sensitivity", "S = 0", *digits]
+
+
 @pytest.mark.parametrize(
     ("name", "control"),
     [

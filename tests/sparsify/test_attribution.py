@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from abscise import attach
 from abscise.sparsify import Sensitivity, SensitivityWorker
+from support.sparsifying import batch, small_network
 
 EXAMPLES = 8
 SEED = 7
@@ -266,3 +267,18 @@ def test_a_gradient_that_two_layers_share_is_changed_for_neither() -> None:
     with attach(Sensitivity(0.1), SGD(model.parameters(), 0.1), model) as attachment:
         attachment.observe(forward(model, inputs))
         assert near(attachment.worker.sensitivities, defined(model, inputs), 1e-12)
+
+
+def test_a_layer_that_was_replaced_is_refused_by_name() -> None:
+    model = small_network()
+    optimizer = SGD(model.parameters(), 0.1)
+    attachment = attach(Sensitivity(0.1), optimizer, model)
+    inputs, labels = batch()
+    attachment.observe(model(inputs), labels)
+    optimizer.zero_grad()
+    _ = optimizer.step()
+    kept, model[7] = model[7], nn.Linear(64, 12, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"7\.weight is no parameter of the model any more"):
+        attachment.observe(model(inputs), labels)
+    model[7] = kept
+    attachment.observe(model(inputs), labels)

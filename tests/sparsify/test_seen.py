@@ -13,7 +13,7 @@ from torch.optim import SGD
 from typing_extensions import override
 
 from abscise import attach
-from abscise.sparsify import Attachment, Sensitivity, SensitivityWorker, SeReNe
+from abscise.sparsify import Attachment, Sensitivity, SensitivityWorker, SeReNe, Sparsifier
 from support.sparsifying import batch, same, small_network, state_of
 
 Attached = Attachment[SensitivityWorker]
@@ -171,3 +171,40 @@ def test_a_closure_that_does_not_observe_is_refused() -> None:
     with pytest.raises(ValueError, match=r"no observe\(logits, target\) since the last step"):
         _ = optimizer.step(closure)
     assert attachment.worker.step == 0
+
+
+SECOND: dict[str, Callable[[], Sparsifier[Any]]] = {
+    "few": lambda: Sensitivity(0.1, examples=3),
+    "all": lambda: Sensitivity(0.1),
+    "units": lambda: SeReNe(0.1, examples=3),
+}
+
+
+def second_of(kind: str, first: Sparsifier[Any] | None) -> dict[str, Tensor]:
+    """What a sparsifier measures after another one has observed the same batch."""
+    model = small_network()
+    optimizer = SGD(model.parameters(), 0.1)
+    inputs, labels = batch()
+    makings = [SECOND[kind]()] if first is None else [first, SECOND[kind]()]
+    all_of_them = [attach(one, optimizer, model) for one in makings]
+    logits = model(inputs)
+    for one in all_of_them:
+        one.observe(logits, labels)
+    found: dict[str, Tensor] = all_of_them[-1].worker.sensitivities
+    return found
+
+
+@pytest.mark.parametrize("kind", SECOND)
+@pytest.mark.parametrize("first", ["few", "all", "units"])
+def test_what_one_sparsifier_measures_does_not_depend_on_another(kind: str, first: str) -> None:
+    assert same(second_of(kind, SECOND[first]()), second_of(kind, None))
+
+
+def test_a_run_in_between_that_another_sparsifier_saw_would_be_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    alone = second_of("few", None)
+    monkeypatch.setattr("abscise.sparsify._rerun.watches_on", lambda _modules: [])
+    assert not same(second_of("few", SECOND["all"]()), alone)
+    with pytest.raises(ValueError, match="run again"):
+        _ = second_of("all", SECOND["few"]())

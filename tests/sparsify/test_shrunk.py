@@ -93,6 +93,22 @@ def test_no_part_exceeds_its_bound_and_what_is_not_finite_has_none(
     assert not any(math.isfinite(bound_of(one)) for one in bad)
 
 
+@pytest.mark.parametrize("average", [1e-6, 1e-3, 0.1, 0.5, 0.9])
+def test_no_weight_grows_where_an_average_falls_to_just_below_1(average: float) -> None:
+    """A small average is rounded up by as much as the precision of 1, which is much of it."""
+    one = shrinking((4, 5), torch.float32)
+    for below in torch.linspace(0.95, 1.0, 200).tolist():
+        rooms, held = Rooms((one,), rescale=False), {"w": one.like()}
+        for value, kept in ((below / average, 0.0), (0.0, average)):
+            part = Whole(torch.full((4, 5), value))
+            part.blend_(held["w"], kept)
+            rooms.measured(held, {"w": bound_of(part)}, kept)
+        before = one.parameter.detach().clone()
+        rooms.shrink_(held, 0.1)
+        assert bool((one.parameter.abs() <= before.abs()).all())
+        _ = one.parameter.data.copy_(before)
+
+
 class Counting(TorchDispatchMode):
     """The names of all operations."""
 

@@ -82,8 +82,9 @@ class Step:
 
     @property
     def compression(self) -> float:
-        """Parameters / mean of the non-zero ones."""
-        return 1 / mean(self.shares)
+        """Parameters / mean of the non-zero ones, of which at least one is counted."""
+        one = 1 / self.reached[0][0].run.parameters
+        return 1 / max(mean(self.shares), one)
 
     @property
     def tests(self) -> tuple[float, ...]:

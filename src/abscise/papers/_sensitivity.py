@@ -202,7 +202,8 @@ def _rounds(stage: Stage, choice: Choice) -> list[tuple[int, tuple[str, ...]]]:
 
 def _tasks(stage: Stage, method: str, seed: int, choice: Choice) -> tuple[Task, ...]:
     free: tuple[float | None, ...] = (None,)
-    strengths = free if method in STARTS else choice.strengths or free
+    pressed = method not in STARTS and methods()[method].pressed
+    strengths = choice.strengths or free if pressed else free
     return tuple(
         Task(
             experiment=SensitivityExperiment.name,

@@ -78,6 +78,7 @@ class Method:
         make: What is attached, in this order.
         augment: Of the training images.
         taught: Does it begin with, and learn from, the teacher of its stage?
+        pressed: Has it a strength? Else shares say what becomes 0.
     """
 
     title: str
@@ -85,6 +86,7 @@ class Method:
     make: Make
     augment: Augment = Augment.NONE
     taught: bool = False
+    pressed: bool = True
 
 
 def methods() -> Mapping[str, Method]:
@@ -129,8 +131,10 @@ def methods() -> Mapping[str, Method]:
                 _shrinking(DecoupledDecay),
             ),
             "lobster": Method("LOBSTER", "spared by |dL/dw|, threshold", _shrinking(Lobster)),
-            "magnitude": Method("magnitude", "smallest of all layers, cubic course", _magnitude),
-            "random": Method("random weights", "by lot, cubic course", _random),
+            "magnitude": Method(
+                "magnitude", "smallest of all layers, cubic course", _magnitude, pressed=False
+            ),
+            "random": Method("random weights", "by lot, cubic course", _random, pressed=False),
             "sensitivity-distilled": Method(
                 "sensitivity, distilled",
                 "as sensitivity; half the loss is the distance to the dense network",
@@ -146,12 +150,14 @@ def methods() -> Mapping[str, Method]:
                 "magnitude, distilled",
                 "as magnitude; half the loss is the distance to the dense network",
                 _distilled(_magnitude),
+                pressed=False,
             ),
             "magnitude-shifted": Method(
                 "magnitude, shifted",
                 "as magnitude, images shifted by up to 2 pixels",
                 _magnitude,
                 Augment.SHIFT,
+                pressed=False,
             ),
             "ours": Method(
                 "ours",
@@ -178,6 +184,7 @@ def methods() -> Mapping[str, Method]:
                 "as magnitude; begins with a teacher and learns from it",
                 _taught(_magnitude),
                 taught=True,
+                pressed=False,
             ),
             "regrown-taught": Method(
                 "proximal, regrown, taught",
@@ -186,6 +193,7 @@ def methods() -> Mapping[str, Method]:
                 "learns from it",
                 _taught(_regrown),
                 taught=True,
+                pressed=False,
             ),
         }
     )

@@ -17,7 +17,7 @@ def name_of(task: Task) -> str:
     """The method; with the factor of the strength, if it is not that of the rule."""
     if task.strength is None or task.method in STARTS:
         return task.method
-    return f"{task.method}{TIMES}{task.strength:g}"
+    return f"{task.method}{TIMES}{_told(task.strength)}"
 
 
 def titles_of(titles: Mapping[str, str], tasks: Iterable[Task]) -> dict[str, str]:
@@ -33,13 +33,19 @@ def titles_of(titles: Mapping[str, str], tasks: Iterable[Task]) -> dict[str, str
         found[method] = title
         for factor, other in factors:
             if other == method not in STARTS:
-                found[f"{method}{TIMES}{factor:g}"] = f"{title}, {factor:g} times as strong"
+                told = _told(factor)
+                found[f"{method}{TIMES}{told}"] = f"{title}, {told} times as strong"
     return found
+
+
+def method_of(name: str) -> str:
+    """The method, at whatever strength."""
+    return name.partition(TIMES)[0]
 
 
 def is_taught(name: str) -> bool:
     """Does it begin with a teacher?"""
-    return name.partition(TIMES)[0].endswith(TAUGHT)
+    return method_of(name).endswith(TAUGHT)
 
 
 def control_of(name: str) -> str | None:
@@ -52,3 +58,8 @@ def control_of(name: str) -> str | None:
     if method not in (MAIN, f"{MAIN}{TAUGHT}"):
         return None
     return f"{method.replace(MAIN, CONTROL)}{times}{factor}"
+
+
+def _told(factor: float) -> str:
+    """All its digits: two strengths never share a name."""
+    return repr(float(factor)).removesuffix(".0")

@@ -5,7 +5,7 @@ from statistics import mean
 
 from abscise.papers._points import Scene
 from abscise.papers._rungs import Step, Steps, Trail
-from abscise.papers._sensitivity_names import CONTROL, MAIN, is_taught
+from abscise.papers._sensitivity_names import CONTROL, MAIN, is_taught, method_of
 from abscise.papers._sensitivity_stages import CONTROLS, Stage
 from abscise.report import ParetoCurve, ParetoPanel, ParetoRow, ParetoSpot
 
@@ -57,10 +57,13 @@ def _sparsest(method: str, steps: Steps) -> list[Step]:
     """Of a method, at each allowed error, the strength that leaves the least.
 
     The validation part allows, so the test set has no say in it. Other strengths than the rule's
-    are drawn for taught methods only: the others are compared at one.
+    are drawn for taught methods only: the others are compared at one. Strengths with fewer seeds
+    than another have none: the luckier one would be drawn.
     """
-    names = [it for it in steps if it == method or (is_taught(it) and it.startswith(method))]
-    ladders = zip(*(steps[it] for it in names), strict=True)
+    same = method_of if is_taught(method) else str
+    found = [own for it, own in steps.items() if same(it) == method]
+    most = max((len(own[0].trails) for own in found), default=0)
+    ladders = zip(*(own for own in found if len(own[0].trails) == most), strict=True)
     return [max(there, key=lambda it: it.compression) for one in ladders if (there := _there(one))]
 
 

@@ -81,11 +81,22 @@ class _Probe:
 
 
 def owners_of(model: nn.Module, parameters: Mapping[str, Tensor]) -> dict[str, Owners]:
-    """Parameter name -> the modules that hold it; a tied parameter has several."""
+    """Parameter name -> the modules that hold it; a tied parameter has several.
+
+    Raises:
+        ValueError: None holds it any more.
+    """
     found: dict[int, Owners] = {}
     for path, module in model.named_modules():
         for leaf, tensor in module.named_parameters(recurse=False, remove_duplicate=False):
             found[id(tensor)] = (*found.get(id(tensor), ()), (path, leaf))
+    for name, tensor in parameters.items():
+        if id(tensor) not in found:
+            message = (
+                f"observe: {name} is no parameter of the model any more: it was replaced after "
+                "attach; detach, and attach to an optimizer that holds the new one"
+            )
+            raise ValueError(message)
     return {name: found[id(tensor)] for name, tensor in parameters.items()}
 
 

@@ -19,6 +19,7 @@ from abscise.sparsify._seen import (
     takes_batch,
     tensors_of,
     versions_of,
+    watches_on,
 )
 
 Statistics = tuple[Tensor, Tensor]
@@ -124,7 +125,8 @@ def undisturbed(
 
     Random numbers are those that the forward pass drew, so on the same examples dropout has the
     same masks. Afterwards, also after an exception, buffers, modes, random states and autocast are
-    as they were.
+    as they were. Nothing that watches the model sees these runs: of several sparsifiers on it, all
+    observe what the user ran.
     """
     modules = list(model.modules())
     norms = tuple([one for one in modules if isinstance(one, NORMS) and takes_batch(one)])
@@ -134,6 +136,8 @@ def undisturbed(
         for kind in {device.type for device in seen.random}:
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
+        for watch in watches_on(modules):
+            stack.enter_context(watch.paused())
         stack.callback(rewind, {device: state_of(device) for device in seen.random})
         _keep_buffers(modules, stack)
         for norm in norms:

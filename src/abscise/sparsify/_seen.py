@@ -1,6 +1,6 @@
 """ForwardWatch: what a model was called with, held by reference until it is observed."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -125,11 +125,11 @@ class ForwardWatch:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Inside, forward passes are not seen."""
-        self._paused = True
+        before, self._paused = self._paused, True
         try:
             yield
         finally:
-            self._paused = False
+            self._paused = before
 
     def _root(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not self._paused and torch.is_grad_enabled() and self._wanted():
@@ -137,8 +137,17 @@ class ForwardWatch:
             self._seen = Seen(args, kwargs, random, versions_of(args, kwargs))
 
     def _norm(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._seen is not None and torch.is_grad_enabled() and takes_batch(module):
+        if self._paused or self._seen is None:
+            return
+        if torch.is_grad_enabled() and takes_batch(module):
             self._seen.norms.setdefault(id(module), []).append(read_of(args, kwargs).detach())
+
+
+def watches_on(modules: Iterable[nn.Module]) -> list[ForwardWatch]:
+    """Those that would see a call of one of the modules, each once."""
+    hooks = [hook for one in modules for hook in one._forward_pre_hooks.values()]  # noqa: SLF001
+    owners = [getattr(hook, "__self__", None) for hook in hooks]
+    return list(dict.fromkeys(one for one in owners if isinstance(one, ForwardWatch)))
 
 
 def _asleep() -> ForwardWatch:

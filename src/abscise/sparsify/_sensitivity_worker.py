@@ -148,8 +148,7 @@ class SensitivityWorker(Worker):
             seen.check_unchanged()
             before = self._generator.get_state()
             try:
-                with self._watch.paused():  # the passes in between run through the same hooks
-                    measured = self._measured(seen, logits, named)
+                measured = self._measured(seen, logits, named)
                 self._take(averaged(measured, self._ranks))
             except BaseException:
                 _ = self._generator.set_state(before)

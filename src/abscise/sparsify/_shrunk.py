@@ -77,8 +77,10 @@ class Rooms:
             average: In [0, 1).
         """
         for key, bound in bounds.items():
-            before = average * self._bounds.get(key, math.inf) if average > 0 else 0.0
-            rounding = 1 + 16 * self._eps[key]
+            eps = self._eps[key]
+            # 1 - (1 - average), as the blend rounds it, is a little more than a small average.
+            before = (average + eps) * self._bounds.get(key, math.inf) if average > 0 else 0.0
+            rounding = 1 + 16 * eps
             self._bounds[key] = (before + (1 - average) * bound) * rounding
         self._rooms = self._made(held) if self._used else None
         self._used = False
