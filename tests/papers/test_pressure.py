@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from abscise._errors import RecipeError
 from abscise.papers._pressure import Pressure, pressure_on
 
 
@@ -71,5 +72,17 @@ def test_what_is_out_of_range_is_refused(values: tuple[float, float, int, int], 
 
 
 def test_a_run_that_is_too_short_for_anything_to_vanish_is_refused() -> None:
-    with pytest.raises(ValueError, match="takes at least"):
+    with pytest.raises(RecipeError, match=r"8 steps in 1 cycles are too few: .*takes at least"):
         _ = pressure_on(nn.Linear(20, 20), 1e-9, 8, 1, growth=1.0)
+    with pytest.raises(RecipeError, match=r"too few: .*first <= last < 1.*more epochs"):
+        _ = pressure_on(nn.Linear(20, 20), 1e-3, 40, 2, growth=50.0)
+
+
+@pytest.mark.parametrize("factor", [2.5, 5.0, 0.0, -1.0])
+def test_a_strength_that_leaves_nothing_of_a_weight_is_refused_with_what_would_do(
+    factor: float,
+) -> None:
+    pressure = Pressure(0.1, 0.4, steps=12, cycles=3)
+    with pytest.raises(RecipeError, match=r"take less than 2\.5 times"):
+        _ = pressure.times(factor)
+    assert pressure.times(2.4).last < 1

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
+from abscise._errors import RecipeError
 from abscise.sparsify import strength_to_vanish, typical_size
 
 
@@ -46,7 +47,18 @@ class Pressure:
         return self.first * (self.last / self.first) ** share
 
     def times(self, factor: float) -> "Pressure":
-        """The same course at `factor` times the strength."""
+        """The same course at `factor` times the strength.
+
+        Raises:
+            RecipeError: A step would shrink a weight by all that it is, or more.
+        """
+        if factor <= 0 or factor * self.last >= 1:
+            message = (
+                f"{factor:g} times the strength of the rule: a step would take "
+                f"{factor * self.last:.3g} of a weight, which must be above 0 and below 1; take "
+                f"less than {1 / self.last:.3g} times"
+            )
+            raise RecipeError(message)
         return replace(self, first=factor * self.first, last=factor * self.last)
 
 
@@ -63,7 +75,14 @@ def pressure_on(
         steps: Of the whole run.
         cycles: Of equal length.
         growth: Strength in the last cycle / in the first, >= 1.
+
+    Raises:
+        RecipeError: There are too few steps for that.
     """
     within = max(1, math.floor(steps / cycles / 2))
-    first = strength_to_vanish(typical_size(model, quantile=1.0), threshold, within)
-    return Pressure(first, first * growth if cycles > 1 else first, steps, cycles)
+    try:
+        first = strength_to_vanish(typical_size(model, quantile=1.0), threshold, within)
+        return Pressure(first, first * growth if cycles > 1 else first, steps, cycles)
+    except ValueError as problem:
+        message = f"{steps} steps in {cycles} cycles are too few: {problem}; take more epochs"
+        raise RecipeError(message) from problem
