@@ -235,6 +235,17 @@ def test_two_strengths_never_share_a_name(tmp_path: Path) -> None:
     assert names == ["sensitivity", "S = 0", *digits]
 
 
+def test_where_all_runs_are_taught_the_teacher_is_what_they_are_drawn_beside(
+    tmp_path: Path,
+) -> None:
+    made = {("teacher", 0): [], ("sensitivity-taught", 0): [rung(2.0, 50, 1.9)]}
+    runs = finished(tmp_path, made)
+    (row,) = PAPER.outcome(runs).pictures
+    error = runs[0].error_percent
+    assert row.panels[0].dense == (error, (error, error))
+    assert row.panels[0].highest == 3 * error
+
+
 @pytest.mark.parametrize(
     ("name", "control"),
     [

@@ -33,7 +33,7 @@ def pictures_of(
         stage: With the recalled figures.
         steps: Method -> its steps.
         titles: Method -> its name.
-        dense: The runs of the dense network.
+        dense: The runs of the dense network; of the teacher where nothing else began with that.
     """
     tests = [it.run.error_percent for it in dense]
     reference = (mean(tests), (min(tests), max(tests))) if tests else None

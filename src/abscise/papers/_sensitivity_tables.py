@@ -14,6 +14,7 @@ from abscise.papers._sensitivity_names import (
     DENSE,
     MAIN,
     STARTS,
+    TEACHER,
     is_taught,
     name_of,
     titles_of,
@@ -68,7 +69,7 @@ def sensitivity_outcome(
             _shipped(scene, [*chain(*starts.values()), *trails], titles),
         ]
         details.append(_everything(scene, steps, titles))
-        pictures += pictures_of(scene, stage, steps, titles, starts[DENSE])
+        pictures += pictures_of(scene, stage, steps, titles, starts[DENSE] or starts[TEACHER])
     return Outcome(title, source, tuple(sentences), tuple(tables), tuple(details), tuple(pictures))
 
 
