@@ -1,6 +1,7 @@
 """Options and hypothesis profiles of the whole test run."""
 
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -17,6 +18,11 @@ COMMON = settings(
 settings.register_profile("ci", COMMON, derandomize=True)
 settings.register_profile("search", COMMON)
 settings.load_profile(os.environ.get("ABSCISE_HYPOTHESIS", "ci"))
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As a shell has it for what runs in its background; tests press Ctrl-C as a person would.
+    _ = signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
