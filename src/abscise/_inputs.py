@@ -19,7 +19,7 @@ class Inputs:
 
     def tensors(self) -> list[Tensor]:
         """Every tensor in the arguments, in call order, nested containers included."""
-        return _tensors((self.args, dict(self.kwargs)))
+        return tensors_in((self.args, self.kwargs))
 
 
 ExampleInputs = Tensor | tuple[Any, ...] | Mapping[str, Any] | Inputs
@@ -64,6 +64,24 @@ def map_tensors(tree: Any, function: Any) -> Any:
     return tree
 
 
+def tensors_in(tree: Any) -> list[Tensor]:
+    """All tensors in nested tuples, lists and dicts, in order."""
+    found: list[Tensor] = []
+    _gather(tree, found)
+    return found
+
+
+def _gather(tree: Any, into: list[Tensor]) -> None:
+    if isinstance(tree, Tensor):
+        into.append(tree)
+    elif isinstance(tree, tuple | list):
+        for one in tree:
+            _gather(one, into)
+    elif isinstance(tree, Mapping):
+        for one in tree.values():
+            _gather(one, into)
+
+
 def random_inputs(inputs: Inputs, seed: int) -> Inputs:
     """Inputs of the same shapes: floats from N(0, 1) by `seed`, other dtypes as given."""
     generator = torch.Generator().manual_seed(seed)
@@ -75,9 +93,3 @@ def random_inputs(inputs: Inputs, seed: int) -> Inputs:
         return noise.to(tensor)
 
     return Inputs(map_tensors(inputs.args, draw), map_tensors(dict(inputs.kwargs), draw))
-
-
-def _tensors(tree: Any) -> list[Tensor]:
-    found: list[Tensor] = []
-    _ = map_tensors(tree, found.append)
-    return found

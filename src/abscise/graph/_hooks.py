@@ -4,9 +4,9 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from abscise._inputs import map_tensors
+from abscise._inputs import tensors_in
 
 
 @contextlib.contextmanager
@@ -60,6 +60,4 @@ def _watched(
 
 
 def _versions(tree: Any) -> list[int]:
-    found: list[Tensor] = []
-    _ = map_tensors(tree, found.append)
-    return [tensor._version for tensor in found]  # noqa: SLF001 - there is no public counter
+    return [tensor._version for tensor in tensors_in(tree)]  # noqa: SLF001 - there is no public counter

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from abscise._copying import copy_model
 from abscise._errors import InputError, ModelError
-from abscise._inputs import Inputs, map_tensors
+from abscise._inputs import Inputs, map_tensors, tensors_in
 from abscise.implicit._network import BATCH_NORMS, DIES, FunctionCalls
 
 WRITERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -47,8 +47,7 @@ def watched_layers(model: nn.Module, inputs: Inputs) -> tuple[Watched, ...]:
             results[name] = result
 
     with running_copy(model, note) as copy:
-        outputs: list[Tensor] = []
-        _ = map_tensors((forward(copy, inputs),), outputs.append)
+        outputs = tensors_in(forward(copy, inputs))
     written = {id(tensor) for tensor in outputs}
     found = []
     for name, result in results.items():

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from abscise._copying import copy_model
 from abscise._errors import ModelError, NotEqualError
-from abscise._inputs import Inputs, map_tensors
+from abscise._inputs import Inputs, tensors_in
 from abscise.graph import Program, eval_mode, first_line, quiet_hooks
 
 _ROUNDINGS = 1000
@@ -128,9 +128,7 @@ def _same_random() -> Iterator[None]:
 
 
 def _floats(result: object) -> list[Tensor]:
-    found: list[Tensor] = []
-    tree = dict(result) if isinstance(result, dict) else result
-    _ = map_tensors(tree, found.append)
+    found = tensors_in(result)
     return [it.detach().to(torch.float64) for it in found if it.is_floating_point()]
 
 

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.functional import pad
 
-from abscise._inputs import map_tensors
+from abscise._inputs import map_tensors, tensors_in
 from abscise.sparsify._rerun import Call
-from abscise.sparsify._seen import tensors_of
 
 Deltas = Sequence[Tensor | None]
 """For each edge of a call the gradients of the outputs: `(passes, examples, ...)`; None: none."""
@@ -163,7 +162,7 @@ def _recomputed(host: Host, call: Call, deltas: Deltas, rows: slice) -> Found:
     if not there:
         return {}
     examples = there[0][1].shape[1]
-    given = [one.detach() for one in tensors_of((call.args, call.kwargs))]
+    given = [one.detach() for one in tensors_in((call.args, call.kwargs))]
     batched = [one.ndim > 0 and len(one) == examples for one in given]
     own = {name: host.module.get_parameter(leaf) for name, leaf in host.leaves.items()}
 
@@ -173,7 +172,7 @@ def _recomputed(host: Host, call: Call, deltas: Deltas, rows: slice) -> Found:
         )
         args, kwargs = map_tensors((call.args, call.kwargs), lambda _: next(each))
         named = {host.leaves[name]: weight for name, weight in weights.items()}
-        outputs = tensors_of(functional_call(host.module, named, args, kwargs))
+        outputs = tensors_in(functional_call(host.module, named, args, kwargs))
         parts = [
             (outputs[place] * one[None]).sum() for (place, _), one in zip(there, ahead, strict=True)
         ]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from abscise._inputs import map_tensors
+from abscise._inputs import map_tensors, tensors_in
 from abscise.sparsify._seen import (
     NORMS,
     Seen,
@@ -17,7 +17,6 @@ from abscise.sparsify._seen import (
     rewind,
     state_of,
     takes_batch,
-    tensors_of,
     versions_of,
     watches_on,
 )
@@ -164,7 +163,7 @@ def _keep_buffers(modules: Iterable[nn.Module], stack: ExitStack) -> None:
 def _call(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Call:
     edges = [
         Edge(place, tensor.shape, get_gradient_edge(tensor))
-        for place, tensor in enumerate(tensors_of(output))
+        for place, tensor in enumerate(tensors_in(output))
         if tensor.requires_grad
     ]
     statistics = None

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from typing_extensions import override
 
+from abscise._inputs import tensors_in
 from abscise.sparsify._weights import unwrapped
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -49,20 +50,11 @@ class Seen:
             raise ValueError(message)
 
 
-def tensors_of(tree: Any) -> list[Tensor]:
-    """All tensors in nested tuples, lists and dictionaries, in order."""
-    if isinstance(tree, Tensor):
-        return [tree]
-    found: list[Tensor] = []
-    _gather(tree, found)
-    return found
-
-
 def versions_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[int, ...]:
     """How often each tensor that a module was called with was written to."""
-    read = tensors_of(args[0] if len(args) == 1 else args)
+    read = tensors_in(args[0] if len(args) == 1 else args)
     if kwargs:
-        read += tensors_of(kwargs)
+        read += tensors_in(kwargs)
     # As autograd sees it; of what inference mode made it does not keep count.
     return tuple([0 if one.is_inference() else one._version for one in read])  # noqa: SLF001
 
@@ -176,14 +168,3 @@ def _devices(model: nn.Module) -> set[torch.device]:
     if not torch.cuda.is_initialized():  # then no weight is on a GPU, and none is looked at
         return cpu
     return cpu | {p.device for p in model.parameters() if p.device.type == "cuda"}
-
-
-def _gather(tree: Any, into: list[Tensor]) -> None:
-    if isinstance(tree, Tensor):
-        into.append(tree)
-    elif isinstance(tree, tuple | list):
-        for one in tree:
-            _gather(one, into)
-    elif isinstance(tree, Mapping):
-        for one in tree.values():
-            _gather(one, into)
