@@ -31,6 +31,7 @@ from abscise.papers._sensitivity import (
     start_recipe,
 )
 from abscise.papers._sensitivity_methods import methods
+from abscise.papers._sensitivity_names import is_taught
 from abscise.papers._sensitivity_stages import CONTROLS, IDEAS, STAGES, Figure, Stage
 from abscise.papers._shipping import errors_on
 from abscise.papers._starts import Start, start_of
@@ -106,7 +107,7 @@ def test_all_methods_start_from_the_same_dense_network_and_the_taught_from_their
         seen[method] = dict(start.tensors)
     first, teacher = seen["sensitivity"], seen["sensitivity-taught"]
     for method, other in seen.items():
-        expected = teacher if methods()[method].taught else first
+        expected = teacher if is_taught(method) else first
         assert all(torch.equal(expected[name], other[name]) for name in first)
     assert not all(torch.equal(first[name], teacher[name]) for name in first)
     elsewhere = start_of(start_recipe(task_of("decay", seed=1), STAGE), bench_in(place, "other"))

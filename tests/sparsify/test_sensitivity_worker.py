@@ -18,7 +18,7 @@ from abscise.train import Checkpoints, fit
 from support.killing import RECIPE
 from support.killing import made as small_data
 from support.memory import Largest
-from support.sparsifying import batch, same, small_network, state_of
+from support.sparsifying import batch, same, small_network, state_of, step_on
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "exact": {},
@@ -46,13 +46,7 @@ def train(
     model: nn.Module, optimizer: Any, attachment: Attachment[Any] | None, steps: range
 ) -> None:
     for step in steps:
-        inputs, labels = batch(step)
-        optimizer.zero_grad()
-        logits = model(inputs)
-        if attachment is not None:
-            attachment.observe(logits, labels)
-        cross_entropy(logits, labels).backward()
-        optimizer.step()
+        step_on(batch(step), model, optimizer, attachment)
 
 
 @pytest.mark.parametrize("kind", MAKING)

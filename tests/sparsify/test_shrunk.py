@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.optim import SGD
 from torch.utils._python_dispatch import TorchDispatchMode
 from typing_extensions import override
@@ -16,7 +15,7 @@ from abscise import attach
 from abscise.sparsify import Attachment, Sensitivity, SensitivityWorker, SeReNe
 from abscise.sparsify._parts import Part, Product, Whole
 from abscise.sparsify._shrunk import Rooms, Shrunk
-from support.sparsifying import batch, same, small_network, state_of
+from support.sparsifying import batch, same, small_network, state_of, step_on
 
 MAKING: dict[str, Callable[..., Any]] = {"weights": Sensitivity, "units": SeReNe}
 
@@ -138,15 +137,10 @@ def operations(made: Made, steps: int) -> list[str]:
     model, optimizer, attachment = made
     counting = Counting()
     for step in range(steps):
-        inputs, labels = batch(step)
+        examples = batch(step)
         counting.names.clear()
         with counting:
-            optimizer.zero_grad()
-            logits = model(inputs)
-            if attachment is not None:
-                attachment.observe(logits, labels)
-            cross_entropy(logits, labels).backward()
-            optimizer.step()
+            step_on(examples, model, optimizer, attachment)
     return counting.names
 
 

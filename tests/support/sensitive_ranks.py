@@ -7,14 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD
 
 from abscise import attach
 from abscise.sparsify import Sensitivity, SeReNe
 from support.ranks import RANKS
-from support.sparsifying import batch, small_network
+from support.sparsifying import batch, small_network, step_on
 
 STEPS = 4
 
@@ -39,12 +38,7 @@ def _trained(rank: int, name: str, *, parallel: bool) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     with attach(CASES[name](), optimizer, model) as attachment:
         for step in range(STEPS):
-            inputs, labels = batch(RANKS * step + rank)
-            optimizer.zero_grad()
-            logits = model(inputs)
-            attachment.observe(logits, labels)
-            cross_entropy(logits, labels).backward()
-            optimizer.step()
+            step_on(batch(RANKS * step + rank), model, optimizer, attachment)
             if step == 0:
                 found |= _under("first", attachment.worker.sensitivities)
         found |= _under("last", attachment.worker.sensitivities)

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
+from abscise.sparsify import Attachment
+
 Making = Callable[[Iterable[Tensor]], Optimizer]
 
 OPTIMIZERS: dict[str, Making] = {
@@ -54,10 +56,23 @@ def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
 def train(model: nn.Module, optimizer: Optimizer, steps: int, first: int = 0) -> None:
     """`steps` optimizer steps, each on a batch of its own."""
     for step in range(first, first + steps):
-        inputs, labels = batch(step)
-        optimizer.zero_grad()
-        cross_entropy(model(inputs), labels).backward()
-        _ = optimizer.step()
+        step_on(batch(step), model, optimizer)
+
+
+def step_on(
+    examples: tuple[Tensor, Tensor],
+    model: nn.Module,
+    optimizer: Optimizer,
+    attachment: Attachment[Any] | None = None,
+) -> None:
+    """One optimizer step; the attachment, if there is one, is shown what the network says."""
+    inputs, labels = examples
+    optimizer.zero_grad()
+    logits = model(inputs)
+    if attachment is not None:
+        attachment.observe(logits, labels)
+    cross_entropy(logits, labels).backward()
+    _ = optimizer.step()
 
 
 def train_scaled(model: nn.Module, optimizer: Optimizer, steps: int, *, scaled: bool) -> None:

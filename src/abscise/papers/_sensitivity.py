@@ -17,7 +17,7 @@ from abscise.papers._frontier import Frontier
 from abscise.papers._outcome import Outcome
 from abscise.papers._places import chosen_places, place_of
 from abscise.papers._sensitivity_methods import Setting, methods
-from abscise.papers._sensitivity_names import DENSE, STARTS, TEACHER
+from abscise.papers._sensitivity_names import DENSE, STARTS, TEACHER, is_taught
 from abscise.papers._sensitivity_stages import STAGES, Stage
 from abscise.papers._sensitivity_tables import sensitivity_outcome
 from abscise.papers._shipping import errors_on, line_of, ship_state, with_state
@@ -92,7 +92,7 @@ def start_recipe(task: Task, stage: Stage) -> Recipe:
 
     Nothing else in it depends on the method.
     """
-    taught = task.method == TEACHER or (task.method != DENSE and methods()[task.method].taught)
+    taught = task.method == TEACHER or is_taught(task.method)
     epochs = stage.taught_epochs if taught else stage.dense_epochs
     augment = stage.taught_augment if taught else Augment.NONE
     epochs = min(epochs, task.epochs) if task.limit else epochs

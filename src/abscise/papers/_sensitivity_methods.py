@@ -77,7 +77,6 @@ class Method:
         about: In words, for a recorded run.
         make: What is attached, in this order.
         augment: Of the training images.
-        taught: Does it begin with, and learn from, the teacher of its stage?
         pressed: Has it a strength? Else shares say what becomes 0.
     """
 
@@ -85,7 +84,6 @@ class Method:
     about: str
     make: Make
     augment: Augment = Augment.NONE
-    taught: bool = False
     pressed: bool = True
 
 
@@ -171,19 +169,16 @@ def methods() -> Mapping[str, Method]:
                 "as sensitivity; begins with a teacher that was trained for longer on augmented "
                 "images, and 0.9 of the loss is the distance to its outputs",
                 _taught(_shrinking(lambda it: Sensitivity(it, rescale=True, **_OFTEN))),
-                taught=True,
             ),
             "decay-taught": Method(
                 "S = 0, taught",
                 "as the control without sensitivity; begins with a teacher and learns from it",
                 _taught(_shrinking(DecoupledDecay)),
-                taught=True,
             ),
             "magnitude-taught": Method(
                 "magnitude, taught",
                 "as magnitude; begins with a teacher and learns from it",
                 _taught(_magnitude),
-                taught=True,
                 pressed=False,
             ),
             "regrown-taught": Method(
@@ -192,7 +187,6 @@ def methods() -> Mapping[str, Method]:
                 "0 may grow again until three quarters of the run; begins with a teacher and "
                 "learns from it",
                 _taught(_regrown),
-                taught=True,
                 pressed=False,
             ),
         }
