@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -208,7 +209,22 @@ def shrinking(recorded: list[dict[str, Any]]) -> str:
         )
         courses.append(f"* {name}: {course(run)}")
     told = "Seconds of an epoch, dense over shrinking, means over tenths of the training:"
-    return "\n".join([*rows, "", told, "", *courses])
+    return "\n".join([*rows, "", over_seeds(recorded), "", told, "", *courses])
+
+
+def over_seeds(recorded: list[dict[str, Any]]) -> str:
+    """What all runs have in common: the two mean errors, their pairs, and the speed-ups."""
+    pairs = [(run["error_percent"]["dense"], run["error_percent"]["shrinking"]) for run in recorded]
+    dense, shrinking = (f"{fmean(errors):.2f} %" for errors in zip(*pairs, strict=True))
+    worse = sum(after > before for before, after in pairs)
+    better = sum(after < before for before, after in pairs)
+    speedups = [run["speedup"] for run in recorded]
+    return (
+        f"Over {len(pairs)} seeds the mean test error is {dense} of the dense network and\n"
+        f"{shrinking} of the shrinking one (worse in {worse}, better in {better}, the same in\n"
+        f"{len(pairs) - worse - better}); the whole training is {min(speedups):.2f} to "
+        f"{max(speedups):.2f} times faster."
+    )
 
 
 def head(*columns: str) -> list[str]:
