@@ -69,9 +69,7 @@ def test_a_subclass_of_a_known_optimizer_is_unknown() -> None:
     assert {part.steps for part in found.parts} == {None}
 
 
-@pytest.mark.parametrize(
-    "activation", [nn.LeakyReLU(), nn.ELU(), nn.Tanh(), nn.GELU(), nn.SiLU(), nn.PReLU()]
-)
+@pytest.mark.parametrize("activation", [nn.ELU(), nn.Tanh(), nn.GELU(), nn.SiLU()])
 def test_units_do_not_die_where_a_gradient_always_gets_through(activation: nn.Module) -> None:
     found = asked(Adam, net(activation), **L2)
     assert found.outcome is Outcome.WILL_NOT

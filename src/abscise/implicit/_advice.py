@@ -1,77 +1,17 @@
-"""What a diagnosis says in words: the verdict, what else matters, and what to change."""
+"""What a diagnosis says beside its verdict: what else matters, and what to change."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from abscise.implicit._diagnosis import Fate, Outcome, Part
+from abscise.implicit._diagnosis import Fate, Part
 from abscise.implicit._law import NEVER, history_of, steps_to
 from abscise.implicit._network import Kind, Network
 from abscise.implicit._part import FULL_STEP
 from abscise.implicit._rule import Decay, Family, Rule
+from abscise.implicit._verdict import carriers_of, gets_there
 
 _MANY = 0.01  # share of weights from which a decay that does nothing is worth a line
-
-
-def verdict_of(  # noqa: PLR0911 - one return per reason
-    name: str, network: Network, parts: Sequence[Part], rules: Sequence[Rule | None]
-) -> tuple[Outcome, str]:
-    """The outcome, and one sentence with the numbers that decide it.
-
-    A unit dies with its weights or with its gamma: the first of them counts.
-    """
-    carriers = carriers_of(parts)
-    if any(rule is None for rule in rules) and not any(_gets_there(it) for it in carriers):
-        return Outcome.UNKNOWN, f"Unknown: no law is known for {name} with these options."
-    if not carriers:
-        return Outcome.WILL_NOT, "No unit will die: the optimizer holds no weights of this model."
-    if all(part.strength == 0 for part in carriers):
-        return Outcome.WILL_NOT, f"No unit will die: {name} has no weight decay."
-    if all(part.start == 0 for part in carriers):
-        return Outcome.WILL_DIE, "Nothing is left to die: all weights and scales are 0 already."
-    if not network.dying and network.living:
-        return Outcome.WILL_NOT, _without_relu(network, carriers)
-    return _timed(name, network, [part for part in carriers if part.start > 0])
-
-
-def carriers_of(parts: Sequence[Part]) -> list[Part]:
-    """The parts with which a unit dies: weights and gamma."""
-    return [part for part in parts if part.kind in {Kind.WEIGHT, Kind.GAMMA}]
-
-
-def _timed(name: str, network: Network, carriers: Sequence[Part]) -> tuple[Outcome, str]:
-    best = min(carriers, key=_order)
-    what = f"{name}, {best.decay.value if best.decay else 'decay unknown'} {best.strength or 0:g}"
-    unseen = "" if network.dying else ", if there is a ReLU: none was found"
-    match best.fate:
-        case Fate.DIES:
-            text = f"Units can die: {what}: {best.kind} of a silent unit vanish in {best.why}"
-            return Outcome.WILL_DIE, f"{text}{unseen}."
-        case Fate.DEPENDS:
-            text = f"Units may die: {what}: {best.kind}: {best.why}"
-            return Outcome.DEPENDS, f"{text}{unseen}."
-        case Fate.DIES_LATER:
-            text = f"No unit will die in time: {what}: {best.kind} need {best.why}."
-            return Outcome.TOO_SLOW, text
-        case _:
-            return Outcome.WILL_NOT, f"No unit will die: {what}: {best.why}."
-
-
-def _gets_there(part: Part) -> bool:
-    return part.fate in {Fate.DIES, Fate.DEPENDS}
-
-
-def _order(part: Part) -> tuple[int, float]:
-    rank = [Fate.DIES, Fate.DEPENDS, Fate.DIES_LATER, Fate.CYCLES, Fate.STAYS, Fate.UNKNOWN]
-    steps = part.steps if part.steps is not None else part.steps_at_least
-    return rank.index(part.fate), NEVER if steps is None else steps
-
-
-def _without_relu(network: Network, carriers: Sequence[Part]) -> str:
-    floors = [part.noise_floor for part in carriers if part.noise_floor is not None]
-    floor = f"; noise keeps weights at about {min(floors):.1g}" if floors else ""
-    names = ", ".join(network.living)
-    return f"No unit will die: {names} always lets a gradient through{floor}."
 
 
 def findings_of(
@@ -97,6 +37,10 @@ def _about_network(network: Network) -> list[str]:
         found.append(f"{', '.join(network.dying)}: a unit that never fires gets gradient exactly 0")
     if network.living:
         found.append(f"{', '.join(network.living)}: units behind it never fall silent exactly")
+    found += [
+        f"{it.name}: a unit below its bend gets {it.slope:g} of the gradient"
+        for it in network.leaks
+    ]
     if not network.dying and not network.living:
         seen = "functions and modules" if network.looked else "modules (give example inputs)"
         found.append(f"no activation known to us among the {seen}")
@@ -249,7 +193,7 @@ def _more_by_decay(parts: Sequence[Part], steps: int | None) -> list[str]:
 
 def less_of(parts: Sequence[Part], rules: Sequence[Rule | None]) -> tuple[str, ...]:
     """How to keep units alive, where some would die."""
-    if not any(_gets_there(part) for part in carriers_of(parts)):
+    if not any(gets_there(part) for part in carriers_of(parts)):
         return ()
     found = []
     adam = [rule for rule in rules if rule is not None and rule.family is Family.ADAM]

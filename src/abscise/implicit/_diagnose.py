@@ -10,11 +10,12 @@ from torch.optim import Optimizer
 
 from abscise._errors import ModelError
 from abscise._inputs import ExampleInputs
-from abscise.implicit._advice import findings_of, less_of, more_of, verdict_of
+from abscise.implicit._advice import findings_of, less_of, more_of
 from abscise.implicit._diagnosis import Diagnosis, Part
 from abscise.implicit._network import Kind, look_at, parameter_kinds
 from abscise.implicit._part import Question, describe_part
 from abscise.implicit._rule import read_rule
+from abscise.implicit._verdict import verdict_of
 
 DEAD = 1e-3
 """Below it a weight counts as dead (Mehta et al. 2019, arXiv 1811.12495: |gamma| < 1e-3)."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from abscise._copying import copy_model
 from abscise._errors import InputError, ModelError
 from abscise._inputs import Inputs, map_tensors, tensors_in
-from abscise.implicit._network import BATCH_NORMS, DIES, FunctionCalls
+from abscise.implicit._network import BATCH_NORMS, DIES, Call, FunctionCalls
 
 WRITERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -107,9 +107,9 @@ def forward(model: nn.Module, inputs: Inputs) -> Any:
 def watch_rectified(see: Callable[[Tensor], None]) -> FunctionCalls:
     """A context that gives `see` the result of every function that rectifies."""
 
-    def rectified(name: str, result: object) -> None:
-        if isinstance(result, Tensor) and name in DIES:
-            see(result)
+    def rectified(call: Call) -> None:
+        if isinstance(call.result, Tensor) and call.name in DIES:
+            see(call.result)
 
     return FunctionCalls(rectified)
 

@@ -7,7 +7,7 @@ are called.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from typing_extensions import override
 from abscise._copying import copy_model
 from abscise._errors import InputError
 from abscise._inputs import ExampleInputs, as_inputs, map_tensors
+from abscise.implicit._slopes import Leak, leak_of_call, leak_of_module, leak_of_name
 
 DIES = frozenset({"relu", "relu6", "hardsigmoid", "hardswish", "threshold", "clamp at 0"})
 """Functions that give exactly 0, with gradient 0, for all inputs below a number."""
@@ -49,6 +50,7 @@ class Network:
     Args:
         dying: Names of functions found that silence a unit exactly, such as relu.
         living: Names of activation functions found that never do.
+        leaks: Those of them that are linear below a bend, the smallest slope first.
         batch_norms: Number of batch norms with a scale.
         looked: Whether a forward was run: without it, functions that no module stands for are not
             seen.
@@ -56,6 +58,7 @@ class Network:
 
     dying: tuple[str, ...]
     living: tuple[str, ...]
+    leaks: tuple[Leak, ...]
     batch_norms: int
     looked: bool
 
@@ -70,18 +73,28 @@ def look_at(
     Args:
         model: Any module.
         example_inputs: Run once through a copy in eval mode; None looks at modules only.
-        activations: More names, for functions that cannot be seen.
+        activations: More names, for functions that cannot be seen; a slope is then torch's own.
 
     Raises:
         InputError: The inputs do not run, or a name is not known.
     """
     names = {type(module).__name__.lower() for module in model.modules()}
-    names |= {_known(name) for name in activations}
+    named = {_known(name) for name in activations}
+    leaks = {leak_of_module(it) for it in model.modules()} | {leak_of_name(it) for it in named}
+    names |= named
     if example_inputs is not None:
-        names |= _called(model, example_inputs)
+        called, leaking = _called(model, example_inputs)
+        names |= called
+        leaks |= leaking
     norms = [it for it in model.modules() if isinstance(it, BATCH_NORMS) and it.affine]
     looked = example_inputs is not None
-    return Network(tuple(sorted(names & DIES)), tuple(sorted(names & LIVES)), len(norms), looked)
+    return Network(
+        tuple(sorted(names & DIES)),
+        tuple(sorted(names & LIVES)),
+        tuple(sorted(it for it in leaks if it is not None)),
+        len(norms),
+        looked,
+    )
 
 
 def parameter_kinds(model: nn.Module) -> dict[str, Kind]:
@@ -115,13 +128,20 @@ def _known(name: str) -> str:
     return plain
 
 
-def _called(model: nn.Module, example_inputs: ExampleInputs) -> set[str]:
+def _called(model: nn.Module, example_inputs: ExampleInputs) -> tuple[set[str], set[Leak | None]]:
+    """The names of the functions that a forward calls, and what leaks through them."""
     inputs = as_inputs(example_inputs)
     place = next((it.device for it in model.parameters()), torch.device("cpu"))
     args, kwargs = map_tensors((inputs.args, dict(inputs.kwargs)), lambda it: it.to(place))
     copy = copy_model(model, share=False, shared=model.parameters()).eval()
     names: set[str] = set()
-    watch = FunctionCalls(lambda name, _result: names.add(name))
+    leaks: set[Leak | None] = set()
+
+    def note(call: Call) -> None:
+        names.add(call.name)
+        leaks.add(leak_of_call(call.name, call.args, call.kwargs))
+
+    watch = FunctionCalls(note)
     with torch.random.fork_rng(), torch.no_grad(), watch:
         try:
             _ = copy(*args, **kwargs)
@@ -129,13 +149,22 @@ def _called(model: nn.Module, example_inputs: ExampleInputs) -> set[str]:
             reason = " ".join(str(problem).split())[:200]
             message = f"{type(model).__name__} does not run on the example inputs: {reason}"
             raise InputError(message) from problem
-    return names
+    return names, leaks
+
+
+class Call(NamedTuple):
+    """One call of a torch function: its name as `function_name` gives it, and what it gave."""
+
+    name: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    result: object
 
 
 class FunctionCalls(TorchFunctionMode):
-    """Gives `see` the name, as `function_name` gives it, and the result of every torch function."""
+    """Gives `see` every call of a torch function."""
 
-    def __init__(self, see: Callable[[str, object], None]) -> None:
+    def __init__(self, see: Callable[[Call], None]) -> None:
         super().__init__()
         self.see = see
 
@@ -149,7 +178,7 @@ class FunctionCalls(TorchFunctionMode):
     ) -> Any:
         given = dict(kwargs or {})
         result = func(*args, **given)
-        self.see(function_name(func, args, given), result)
+        self.see(Call(function_name(func, args, given), args, given, result))
         return result
 
 

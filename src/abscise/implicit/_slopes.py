@@ -1,0 +1,73 @@
+"""Functions that are linear below their bend: how much of a gradient gets through there."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from torch import Tensor
+from torch.nn import LeakyReLU, Module, PReLU, RReLU
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Leak:
+    """A function that lets a part of the gradient through below its bend.
+
+    Args:
+        slope: That part, at least 0; of several in one function the smallest.
+        name: Of the function, such as leakyrelu.
+    """
+
+    slope: float
+    name: str
+
+
+def leak_of_module(module: Module) -> Leak | None:
+    """What leaks through a module; None: it has no slope below a bend."""
+    match module:
+        case LeakyReLU():
+            return _leak("leakyrelu", module.negative_slope)
+        case RReLU():
+            return _leak("rrelu", (module.lower + module.upper) / 2)
+        case PReLU():
+            return _leak("prelu", module.weight)
+        case _:
+            return None
+
+
+def leak_of_call(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Leak | None:
+    """The same for a torch function, by its plain name and what it was called with."""
+    reading = _CALLS.get(name)
+    return None if reading is None else _leak(name, reading(args[1:], kwargs))
+
+
+def leak_of_name(name: str) -> Leak | None:
+    """The same where nothing but a name is known: torch's own slope, if there is one."""
+    return leak_of_call(name, (), {}) if name in _CALLS and name != "prelu" else None
+
+
+def _leak(name: str, slope: float | Tensor) -> Leak:
+    least = slope.detach().abs().min().item() if isinstance(slope, Tensor) else abs(slope)
+    return Leak(float(least), name)
+
+
+def _one(key: str, default: float) -> Callable[[tuple[Any, ...], Mapping[str, Any]], Any]:
+    def read(rest: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        return rest[0] if rest else kwargs.get(key, default)
+
+    return read
+
+
+def _between(rest: tuple[Any, ...], kwargs: Mapping[str, Any]) -> float:
+    lower = rest[0] if rest else kwargs.get("lower", 1 / 8)
+    upper = rest[1] if len(rest) > 1 else kwargs.get("upper", 1 / 3)
+    return float(lower + upper) / 2
+
+
+_CALLS: Mapping[str, Callable[[tuple[Any, ...], Mapping[str, Any]], Any]] = MappingProxyType(
+    {
+        "leakyrelu": _one("negative_slope", 0.01),
+        "prelu": _one("weight", 0.25),
+        "rrelu": _between,
+    }
+)
