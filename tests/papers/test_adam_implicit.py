@@ -22,7 +22,7 @@ from abscise.papers import (
 )
 from abscise.papers import _adam_implicit as room
 from abscise.papers._adam_implicit import QUICK_EXAMPLES, AdamImplicitExperiment, recipe_of
-from abscise.papers._adam_implicit_variants import MAIN, PLAIN, SETUPS, VARIANTS, Setup
+from abscise.papers._adam_implicit_variants import MAIN, PLAIN, SETUPS, VARIANTS, Group, Setup
 from abscise.papers._grid import Shares
 from abscise.papers._implicit import implicit_of
 from abscise.train import Progress, Run, build_model
@@ -44,7 +44,7 @@ TINY = Setup(
         "sgl": Shares((0.05,)),
         "random-units": Shares((0.5,)),
     },
-    absent=("leaky-relu", "elu", "tanh"),
+    absent=("leaky-relu", "leaky-relu-0.1", "leaky-relu-0.3", "elu", "gelu", "tanh"),
     recipe={"hidden": [12]},
 )
 SMALL = AdamImplicitExperiment((TINY,))
@@ -160,10 +160,12 @@ def test_a_control_differs_from_the_papers_method_in_one_thing() -> None:
         "amsgrad-l2": {"amsgrad": True},
         "adam-l2-eps": {"eps": 1e-3},
     }
-    for method in ("leaky-relu", "elu", "tanh"):
-        assert {key: it for key, it in recipe(method).items() if it != main[key]} == {
-            "model_args": {"activation": method}
-        }
+    for method, variant in VARIANTS.items():
+        if variant.group is Group.ACTIVATION:
+            assert {key: it for key, it in recipe(method).items() if it != main[key]} == {
+                "model_args": {"activation": variant.activation}
+            }
+            assert variant.activation.replace(":", "-") == method
 
 
 def test_a_setup_that_names_what_is_not_there_is_refused() -> None:
@@ -218,12 +220,16 @@ def test_a_run_that_was_stopped_and_gone_on_with_gives_the_same_line(
 
 
 def test_every_setup_makes_its_network_with_every_activation() -> None:
+    leaky = dict.fromkeys(("leaky-relu", "leaky-relu-0.1", "leaky-relu-0.3"), "LeakyReLU")
+    wanted = {MAIN: "ReLU", **leaky, "elu": "ELU", "gelu": "GELU", "tanh": "Tanh"}
+    assert set(wanted) == {MAIN} | {
+        it for it, one in VARIANTS.items() if one.group is Group.ACTIVATION
+    }
     for setup in SETUPS:
         small = replace(setup, model_args={"width": 0.1} if setup.model == "basicnet" else {})
-        for method in (MAIN, "leaky-relu", "elu", "tanh"):
+        for method, kind in wanted.items():
             task = PAPER.tasks(
                 Choice(datasets=(setup.dataset,), networks=(setup.network,), methods=(method,))
             )[0]
             kinds = {type(it).__name__ for it in build_model(recipe_of(task, small)).modules()}
-            wanted = {MAIN: "ReLU", "leaky-relu": "LeakyReLU", "elu": "ELU", "tanh": "Tanh"}
-            assert kinds & set(wanted.values()) == {wanted[method]}
+            assert kinds & set(wanted.values()) == {kind}

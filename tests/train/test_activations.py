@@ -78,7 +78,22 @@ def test_a_unit_without_incoming_weights_is_removed_behind_every_activation(
 
 
 def test_an_activation_that_does_not_exist_is_refused_in_one_line() -> None:
-    with pytest.raises(RecipeError, match="one of relu, leaky-relu, elu, tanh, got 'rleu'") as no:
+    with pytest.raises(RecipeError, match="relu, leaky-relu, elu, gelu, tanh, got 'rleu'") as no:
         _ = network("lenet300", "rleu")
     assert "\n" not in str(no.value)
     assert type(activation_of("elu")) is nn.ELU
+
+
+@pytest.mark.parametrize("wrong", ["leaky-relu:", "leaky-relu:x", "leaky-relu:0", "leaky-relu:1"])
+def test_a_slope_that_is_none_is_refused_in_one_line(wrong: str) -> None:
+    with pytest.raises(RecipeError, match=f"number between 0 and 1, got '{wrong}'") as no:
+        _ = network("lenet300", wrong)
+    assert "\n" not in str(no.value)
+
+
+def test_only_leaky_relu_takes_a_slope() -> None:
+    with pytest.raises(RecipeError, match=r"activation must be one of .*, got 'elu:0.1'"):
+        _ = network("lenet300", "elu:0.1")
+    made = activation_of("leaky-relu:0.25")
+    assert isinstance(made, nn.LeakyReLU)
+    assert made.negative_slope == 0.25

@@ -15,6 +15,7 @@ HIGHEST = 2.5
 
 DRAWN = (MAIN, "l1", "group-lasso", "sgl", "random-units")
 COLOURS = (7, 1, 2, 3, 9)
+_BARS = (7, 2, 3, 4, 5, 6, 8, 9, 0, 1)
 
 
 def pictures_of(scene: Scene, points: Sequence[Point]) -> list[ParetoRow]:
@@ -40,7 +41,7 @@ def bars_of(scene: Scene, points: Sequence[Point]) -> list[BarRow]:
     found = []
     for strength in sorted({it.strength or 0.0 for it in points}):
         own = [it for it in points if it.strength == strength]
-        bars = tuple(_bar(point, colour) for colour, point in enumerate(own, start=1))
+        bars = tuple(_bar(point, colour) for colour, point in zip(_BARS, own, strict=False))
         title = f"{scene.title}, L2 {strength:g}"
         found.append(BarRow(title, f"units below {GONE:g}", bars))
     return found

@@ -92,7 +92,18 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
         "leaky-relu": Variant(
             title="Adam + L2, leaky ReLU", group=Group.ACTIVATION, activation="leaky-relu"
         ),
+        "leaky-relu-0.1": Variant(
+            title="Adam + L2, leaky ReLU, slope 0.1",
+            group=Group.ACTIVATION,
+            activation="leaky-relu:0.1",
+        ),
+        "leaky-relu-0.3": Variant(
+            title="Adam + L2, leaky ReLU, slope 0.3",
+            group=Group.ACTIVATION,
+            activation="leaky-relu:0.3",
+        ),
         "elu": Variant(title="Adam + L2, ELU", group=Group.ACTIVATION, activation="elu"),
+        "gelu": Variant(title="Adam + L2, GELU", group=Group.ACTIVATION, activation="gelu"),
         "tanh": Variant(title="Adam + L2, tanh", group=Group.ACTIVATION, activation="tanh"),
         "batch-20": Variant(title="batches of 20", group=Group.BATCH, batch_size=20),
         "batch-50": Variant(title="batches of 50", group=Group.BATCH, batch_size=50),

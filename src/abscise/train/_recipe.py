@@ -36,7 +36,8 @@ class Recipe:
             up to 2 pixels).
         model: A network that comes with the package, or package.module:callable.
         model_args: Keyword arguments of the network, such as {"width": 0.25} for vgg16, or
-            {"activation": "tanh"} for lenet300, lenet5 and basicnet.
+            {"activation": "tanh"} for lenet300, lenet5 and basicnet: relu, leaky-relu (with a
+            slope: leaky-relu:0.3), elu, gelu, tanh.
         widths: Filters of each convolution; only for the model conv.
         hidden: Units of each hidden linear layer; conv has one, mlp at least one.
         optimizer: adam, adamw, sgd, rmsprop, adagrad or adadelta.
