@@ -77,7 +77,13 @@ def test_the_most_telling_runs_come_first_with_all_their_seeds() -> None:
     first = [(task.method, task.strength, task.seed) for task in tasks[: 3 * len(ROUNDS[0])]]
     assert first == [(*one, seed) for seed in (0, 1, 2) for one in ROUNDS[0]]
     assert (tasks[0].method, tasks[0].strength) == ("adam-l2", 1e-4)
-    assert len(tasks) == 3 * sum(len(one) for one in ROUNDS)
+    free = [it for it in STAGES if not it.asked]
+    assert [it.dataset for it in free] == ["cifar10", "mnist"]
+    assert len(tasks) == 3 * len(free) * sum(len(one) for one in ROUNDS)
+    second = tasks[3 * len(ROUNDS[0]) : 2 * 3 * len(ROUNDS[0])]
+    assert {it.dataset for it in tasks[: 3 * len(ROUNDS[0])]} == {"cifar10"}
+    assert [(it.method, it.strength, it.seed) for it in second] == first
+    assert {it.dataset for it in second} == {"mnist"}
 
 
 def test_the_tasks_hold_every_optimizer_batch_size_and_control_of_the_paper() -> None:
@@ -106,6 +112,10 @@ def test_keys_are_unique_and_stable() -> None:
 def test_large_networks_have_to_be_asked_for() -> None:
     assert {it.network for it in PAPER.tasks(Choice())} == {"basicnet-quarter"}
     assert {it.network for it in PAPER.tasks(Choice(networks=("vgg16",)))} == {"vgg16"}
+    assert {it.dataset for it in PAPER.tasks(Choice(networks=("vgg16",)))} == {
+        "cifar10",
+        "cifar100",
+    }
     small = PAPER.tasks(Choice(datasets=("cifar100",)))
     assert {(it.dataset, it.network) for it in small} == {("cifar100", "basicnet-quarter")}
 
@@ -143,7 +153,7 @@ def test_the_small_runs_have_40000_steps_and_the_large_ones_those_of_the_paper()
         steps = recipe.epochs * (examples // recipe.batch_size)
         assert steps == (40_000 if stage.limit else 365_625)
         assert recipe.drops == (250 / 325,)
-        assert recipe.augment == "flip"
+        assert recipe.augment == ("none" if stage.dataset == "mnist" else "flip")
 
 
 def test_l2_is_in_the_gradient_and_wd_is_not() -> None:

@@ -84,6 +84,16 @@ def test_a_network_has_as_many_parameters_as_its_source_says(name: str) -> None:
     assert sum(weight.numel() for weight in model.parameters()) == closed == said
 
 
+def test_basicnet_pools_four_times_and_says_so_of_images_that_are_too_small() -> None:
+    for side, left in ((16, 1), (28, 1), (32, 2), (64, 4)):
+        assert BasicNet(side=side, width=1 / 16).hidden.in_features == 32 * left**2
+    with pytest.raises(ValueError, match="at least 16 pixels a side: it pools four times, got 8"):
+        _ = BasicNet(side=8)
+    recipe = {"name": "made", "data": "digits", "model": "basicnet", "epochs": 1, "batch_size": 10}
+    with pytest.raises(RecipeError, match="at least 16 pixels"):
+        _ = build(recipe_from(recipe))
+
+
 def test_basicnet_has_the_filters_and_weights_of_the_paper() -> None:
     convolutions = [m for m in BasicNet().modules() if isinstance(m, nn.Conv2d)]
     assert sum(m.out_channels for m in convolutions) == 1856
@@ -97,6 +107,7 @@ SMALL: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "conv": (ConvNet((8, 8), 16), (1, 8, 8)),
     "mlp": (MLP(16, (12, 8), 10), (16,)),
     "basicnet": (BasicNet(width=1 / 16), (3, 32, 32)),
+    "basicnet of digits": (BasicNet(1, side=28, width=1 / 16), (1, 28, 28)),
     "vgg11": (VGG(11, width=1 / 16), (3, 32, 32)),
     "vgg16": (VGG(16, width=1 / 16), (3, 32, 32)),
     "resnet20": (ResNet(20, width=0.25), (3, 16, 16)),

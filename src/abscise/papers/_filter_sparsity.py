@@ -147,7 +147,7 @@ def recipe_of(task: Task, stage: Stage, device: str = "cpu") -> Recipe:
             "name": task.experiment,
             "data": task.dataset,
             "limit": task.limit,
-            "augment": "flip",
+            "augment": stage.augment.value,
             "model": stage.model.value,
             "model_args": {"width": stage.width},
             **method.fields,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from abscise.train import ModelName
+from abscise.train import Augment, ModelName
 
 SEEDS = (0, 1, 2)
 LIMIT, EPOCHS = 10_000, 160
@@ -43,6 +43,7 @@ class Stage:
         width: Every number of filters is multiplied by it.
         epochs: Passes over the training part.
         limit: Training examples at most; 0: all.
+        augment: Of the training images.
         asked: Does it take part only when its network is named?
     """
 
@@ -52,6 +53,7 @@ class Stage:
     width: float
     epochs: int = FULL_EPOCHS
     limit: int = 0
+    augment: Augment = Augment.FLIP
     asked: bool = True
 
     @property
@@ -73,7 +75,14 @@ NAMED: tuple[Run, ...] = (("sgd-wd", 1e-4), ("adadelta-wd", 1e-4), ("adagrad-wd"
 """What is run only when its method is named."""
 
 
-def _small(dataset: str, network: str, width: float, *, asked: bool = True) -> Stage:
+def _small(
+    dataset: str,
+    network: str,
+    width: float,
+    *,
+    asked: bool = True,
+    augment: Augment = Augment.FLIP,
+) -> Stage:
     return Stage(
         dataset=dataset,
         network=network,
@@ -81,12 +90,14 @@ def _small(dataset: str, network: str, width: float, *, asked: bool = True) -> S
         width=width,
         epochs=EPOCHS,
         limit=LIMIT,
+        augment=augment,
         asked=asked,
     )
 
 
 STAGES = (
     _small("cifar10", SMALL, 0.25, asked=False),
+    _small("mnist", SMALL, 0.25, asked=False, augment=Augment.NONE),  # digits have a left and right
     _small("cifar10", TINY, 0.125),
     _small("cifar10", "basicnet-half", 0.5),
     Stage(dataset="cifar10", network="basicnet", model=ModelName.BASICNET, width=1.0),
@@ -95,7 +106,7 @@ STAGES = (
     Stage(dataset="cifar100", network="basicnet", model=ModelName.BASICNET, width=1.0),
     Stage(dataset="cifar100", network="vgg16", model=ModelName.VGG16, width=1.0),
 )
-"""In the order in which they are run."""
+"""In the order in which they are run; MNIST is the easy task, for which the network is large."""
 
 _CIFAR10: Mapping[Run, Figure] = MappingProxyType(
     {

@@ -1,4 +1,4 @@
-"""Plain convolutional networks for 32x32 images: BasicNet and VGG with batch norm."""
+"""Plain convolutional networks for small images: BasicNet and VGG with batch norm."""
 
 from types import MappingProxyType
 
@@ -13,7 +13,7 @@ class BasicNet(nn.Module):
 
     64, 128, 128, 256, 256, 512 and 512 filters, the first 5x5, the others 3x3, without bias; batch
     norm and ReLU after each, 2x2 max pooling after the odd ones. 5,180,490 parameters for ten
-    classes and three channels.
+    classes, three channels and 32x32 images.
 
     Source: Mehta, Kim, Theobalt 2019, "On Implicit Filter Level Sparsity in Convolutional Neural
     Networks", arXiv 1811.12495. Differs: where it pools and the 256 units between the two linear
@@ -22,8 +22,12 @@ class BasicNet(nn.Module):
     Args:
         channels: Channels of the images.
         classes: Number of outputs.
+        side: Height and width of the images in pixels, which four poolings halve.
         width: Every number of filters and hidden units is multiplied by it.
         activation: Instead of each ReLU; see `Activation`.
+
+    Raises:
+        ValueError: The images are smaller than 16 pixels.
     """
 
     def __init__(
@@ -31,10 +35,14 @@ class BasicNet(nn.Module):
         channels: int = 3,
         classes: int = 10,
         *,
+        side: int = 32,
         width: float = 1.0,
         activation: str = Activation.RELU,
     ) -> None:
         super().__init__()
+        if side < 16:
+            message = f"images must have at least 16 pixels a side: it pools four times, got {side}"
+            raise ValueError(message)
         filters = [scaled(size, width) for size in (64, 128, 128, 256, 256, 512, 512)]
         self.features = nn.Sequential()
         for index, written in enumerate(filters, start=1):
@@ -44,7 +52,7 @@ class BasicNet(nn.Module):
                 block.add_module("pool", nn.MaxPool2d(2))
             self.features.add_module(f"block{index}", block)
         hidden = scaled(256, width)
-        self.hidden = nn.Linear(filters[-1] * 2 * 2, hidden)
+        self.hidden = nn.Linear(filters[-1] * (side // 16) ** 2, hidden)
         self.activation = activation_of(activation)
         self.classes = nn.Linear(hidden, classes)
         for module in self.modules():
@@ -53,7 +61,7 @@ class BasicNet(nn.Module):
 
     @override
     def forward(self, images: Tensor) -> Tensor:
-        """Logits `(images, classes)` of images `(images, channels, 32, 32)`."""
+        """Logits `(images, classes)` of images `(images, channels, side, side)`."""
         return self.classes(self.activation(self.hidden(self.features(images).flatten(1))))
 
 
