@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import abscise
-from abscise._errors import RecipeError
+from abscise._errors import DataError, RecipeError
 from abscise.train import (
     MLP,
     VGG,
@@ -18,9 +18,11 @@ from abscise.train import (
     LeNet5,
     LeNet300,
     ResNet,
+    data_for,
     recipe_from,
 )
 from abscise.train import build_model as build
+from abscise.train._fitting import check_fit
 
 
 def conv(read: int, written: int, side: int = 3) -> int:
@@ -92,6 +94,8 @@ def test_basicnet_pools_four_times_and_says_so_of_images_that_are_too_small() ->
     recipe = {"name": "made", "data": "digits", "model": "basicnet", "epochs": 1, "batch_size": 10}
     with pytest.raises(RecipeError, match="at least 16 pixels"):
         _ = build(recipe_from(recipe))
+    with pytest.raises(DataError, match="basicnet reads square images of 16 pixels or more"):
+        check_fit(recipe_from(recipe), data_for(recipe_from(recipe)))
 
 
 def test_basicnet_has_the_filters_and_weights_of_the_paper() -> None:

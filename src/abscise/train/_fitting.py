@@ -48,7 +48,7 @@ def _rule(model: str, shape: tuple[int, ...]) -> str | None:
     square = images and shape[1] == shape[2]
     small = (images and shape[1:] == (32, 32), "32x32 images")
     rules: dict[str, tuple[bool, str]] = {
-        ModelName.BASICNET: small,
+        ModelName.BASICNET: (square and shape[2] >= 16, "square images of 16 pixels or more"),
         ModelName.CONV: (square and shape[2] % 4 == 0, "images of side 4n"),
         ModelName.DEEPMNIST: (shape == (1, 28, 28), "grey 28x28 images"),
         ModelName.LENET300: (torch.Size(shape).numel() == 784, "28x28 images"),
