@@ -36,6 +36,7 @@ from abscise.implicit._recipes import (
 from abscise.implicit._records import HISTOGRAM, LayerRecord, Record
 from abscise.implicit._rule import Decay, Family, Rule, read_rule
 from abscise.implicit._sinks import JsonLines, Sink, TensorBoard, Writer
+from abscise.implicit._slopes import Leak
 from abscise.implicit._track import Track, line_from_json, read_track, track_of
 from abscise.implicit._tracker import THRESHOLDS, Look, Tracker, tracker_of
 
@@ -56,6 +57,7 @@ __all__ = [
     "LayerActivity",
     "LayerFiring",
     "LayerRecord",
+    "Leak",
     "Look",
     "Network",
     "Outcome",

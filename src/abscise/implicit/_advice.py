@@ -38,7 +38,7 @@ def _about_network(network: Network) -> list[str]:
     if network.living:
         found.append(f"{', '.join(network.living)}: units behind it never fall silent exactly")
     found += [
-        f"{it.name}: a unit below its bend gets {it.slope:g} of the gradient"
+        f"{it.name}: a unit below its bend gets {it.slope:.3g} of the gradient"
         for it in network.leaks
     ]
     if not network.dying and not network.living:

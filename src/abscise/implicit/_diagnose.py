@@ -82,7 +82,7 @@ def diagnose(  # noqa: PLR0913 - what a user can know, all of it optional but th
         "fixed": [name for name, it in named.items() if not it.requires_grad],
     }
     rules = [read_rule(optimizer, group) for group in optimizer.param_groups]
-    outcome, verdict = verdict_of(type(optimizer).__name__, network, parts, rules)
+    outcome, verdict = verdict_of(type(optimizer).__name__, network, parts, rules, threshold)
     return Diagnosis(
         optimizer=type(optimizer).__name__,
         network=network,

@@ -50,17 +50,17 @@ class Network:
     Args:
         dying: Names of functions found that silence a unit exactly, such as relu.
         living: Names of activation functions found that never do.
-        leaks: Those of them that are linear below a bend, the smallest slope first.
         batch_norms: Number of batch norms with a scale.
         looked: Whether a forward was run: without it, functions that no module stands for are not
             seen.
+        leaks: Living functions that are linear below a bend, the smallest slope first.
     """
 
     dying: tuple[str, ...]
     living: tuple[str, ...]
-    leaks: tuple[Leak, ...]
     batch_norms: int
     looked: bool
+    leaks: tuple[Leak, ...] = ()
 
 
 def look_at(
@@ -78,22 +78,25 @@ def look_at(
     Raises:
         InputError: The inputs do not run, or a name is not known.
     """
-    names = {type(module).__name__.lower() for module in model.modules()}
-    named = {_known(name) for name in activations}
-    leaks = {leak_of_module(it) for it in model.modules()} | {leak_of_name(it) for it in named}
-    names |= named
-    if example_inputs is not None:
-        called, leaking = _called(model, example_inputs)
+    given = {_known(name) for name in activations}
+    names = given | {type(module).__name__.lower() for module in model.modules()}
+    leaks = {leak_of_module(it) for it in model.modules()}
+    if example_inputs is not None:  # what is called counts, not what is there
+        called, leaks = _called(model, example_inputs)
         names |= called
-        leaks |= leaking
+    seen = {it.name for it in leaks if it is not None}
+    leaks |= {leak_of_name(it) for it in given - seen}
+    known = {it for it in leaks if it is not None}
+    names |= {it.name for it in known}
+    silent = {it.name for it in known if not it.slope}
+    only_silent = silent - {it.name for it in known if it.slope}
     norms = [it for it in model.modules() if isinstance(it, BATCH_NORMS) and it.affine]
-    looked = example_inputs is not None
     return Network(
-        tuple(sorted(names & DIES)),
-        tuple(sorted(names & LIVES)),
-        tuple(sorted(it for it in leaks if it is not None)),
+        tuple(sorted(names & DIES | silent)),
+        tuple(sorted(names & LIVES - only_silent)),
         len(norms),
-        looked,
+        looked=example_inputs is not None,
+        leaks=tuple(sorted(it for it in known if it.slope)),
     )
 
 

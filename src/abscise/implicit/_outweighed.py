@@ -1,18 +1,21 @@
-"""Whether L2 outweighs the gradient that leaks through below the bend of a leaky ReLU.
+"""Whether the gradient that leaks through below the bend of a leaky ReLU keeps a unit from dying.
 
 A unit that stays below the bend of a function with slope s gets s times the gradient, and gives on
 s times its input. So the gradient of what writes it is s * k * |what reads it|, and the reverse:
-both shrink with what they act on. An adaptive optimizer divides by that size, and each step is a
-jump of about the learning rate, whatever s is; the part of L2 in it grows as the gradient falls.
-The mean squares of both sides are at rest at
+both shrink with what they act on. Adam and RMSprop divide by that size, and each step is a jump of
+about the learning rate, whatever s is; the part of L2 in it grows as the gradient falls. The mean
+squares of both sides are at rest at
 
-    lr * s * k / (2 * lam),
+    gain * lr * s * k / (2 * lam),
 
-which is a multiple of one jump: lr / 2 for each time that s * k is lam. Where that is only a few
-jumps, chance leads both sides to 0 together, where they stay: neither has a gradient then.
+where the gain is 1 / (1 - momentum) for RMSprop and 1 for Adam, whose momentum is an average. It
+is a multiple of one jump: lr / 2 for each time that s * k is lam. Where it is many jumps, units
+stay there. Where it is few, chance leads both sides to 0 together, and there neither has a gradient
+any more; how many are lost then is up to the optimizer's memory, to biases, and to what reads the
+unit. So this says which units stay, and of none that it dies.
 
 Source: derived here; `tests/implicit/test_outweighed.py` has both ends of it on torch's own Adam
-and RMSprop, and docs/papers/adam-implicit.md on MNIST.
+and RMSprop, and docs/papers/adam-implicit.md has it on MNIST.
 """
 
 import math
@@ -24,80 +27,78 @@ from abscise.implicit._network import Kind
 from abscise.implicit._rule import Decay, Family, Rule
 from abscise.implicit._slopes import Leak
 
-LOST, HELD = 1.0, 10.0
-"""Ratios: up to the one all units are lost, from the other on the law above holds to a quarter.
+HELD = 10.0
+"""From this ratio on, units stay where the law above has them."""
 
-Between them chance decides: units are lost, and some come back while their weights still jump.
-"""
+_ABOVE_EPS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Outweighed:
-    """How L2 and a leaking gradient compare for the part that loses most easily.
+class Against:
+    """A leaking gradient against the L2 of one part.
 
     Args:
-        leak: Where the gradient gets through.
-        part: Weights or gamma.
-        ratio: s * k / lam; None: the size of the gradients is unknown.
-        floor: Size at which both sides rest; means something from a ratio of `HELD` on.
-        largest_gradient: Size of the gradients of a unit above the bend up to which `ratio` is at
-            most `LOST`.
+        ratio: s * k / lam.
+        floor: Where the part rests, if it stays.
+        gradient: Size of its gradient there.
+        eps: What the optimizer adds to that size.
     """
 
-    leak: Leak
-    part: Part
-    ratio: float | None
-    floor: float | None
-    largest_gradient: float
+    ratio: float
+    floor: float
+    gradient: float
+    eps: float
+
+    def holds(self, threshold: float) -> bool:
+        """Do units stay above the threshold?"""
+        large = self.gradient >= _ABOVE_EPS * self.eps
+        return self.ratio >= HELD and self.floor > threshold and large
 
 
-def outweighed(
-    leaks: Sequence[Leak], parts: Sequence[Part], rules: Sequence[Rule | None]
-) -> Outweighed | None:
-    """The smallest leak against the L2 of each part; None: nothing leaks, or no L2 is divided.
+def against(
+    leak: Leak, parts: Sequence[Part], rules: Sequence[Rule | None]
+) -> tuple[Against, ...] | None:
+    """The leak against the L2 of each part with which units die; None: nothing is known of one.
+
+    The law is that of Adam and RMSprop with L2 in the gradient, whose divisor forgets.
 
     Args:
-        leaks: The smallest slope first.
+        leak: Of the smallest slope.
         parts: Of all groups.
         rules: Of the groups.
     """
     weights = [it for it in parts if it.kind is Kind.WEIGHT and it.start > 0]
-    if not leaks or not weights:
-        return None
-    found = [
-        _against(leaks[0], part, weights)
-        for part in parts
-        if part.kind in {Kind.WEIGHT, Kind.GAMMA} and part.start > 0 and _divides(rules[part.group])
-    ]
-    return min(found, key=lambda it: math.inf if it.ratio is None else it.ratio, default=None)
+    carriers = [it for it in parts if it.kind in {Kind.WEIGHT, Kind.GAMMA} and it.start > 0]
+    found = []
+    for part in carriers:
+        rule = rules[part.group]
+        if rule is None or not _divides(rule) or part.gradient_rms is None:
+            return None
+        found.append(_against(leak, part, rule, weights))
+    return tuple(found) or None
 
 
-def _divides(rule: Rule | None) -> bool:
+def _divides(rule: Rule) -> bool:
     """Is L2 divided by the size of recent gradients, and a step of about the learning rate?"""
-    return (
-        rule is not None
-        and rule.decay is Decay.COUPLED
-        and rule.family in {Family.ADAM, Family.RMSPROP}
-        and not rule.frozen
-    )
+    kinds = {Family.ADAM, Family.RMSPROP}
+    return rule.decay is Decay.COUPLED and rule.family in kinds and not rule.frozen
 
 
-def _against(leak: Leak, part: Part, weights: Sequence[Part]) -> Outweighed:
+def _against(leak: Leak, part: Part, rule: Rule, weights: Sequence[Part]) -> Against:
     """One part against what reads its units: weights of the size that all weights have."""
-    size = _pooled([(it.numbers, it.start) for it in weights])
-    known = [(it.numbers, it.gradient_rms) for it in weights if it.gradient_rms is not None]
-    lam, lr = part.strength or 0.0, part.lr or 0.0
-    largest = LOST * lam * math.sqrt(size * part.start) / leak.slope if leak.slope else math.inf
-    if part.gradient_rms is None or len(known) < len(weights):
-        return Outweighed(leak, part, None, None, largest)
-    written, read = part.gradient_rms / size, _pooled(known) / part.start
-    ratio = leak.slope * math.sqrt(written * read) / lam
-    floor = lr * leak.slope * math.cbrt(written**2 * read) / (2 * lam)
-    return Outweighed(leak, part, ratio, floor, largest)
+    assert part.gradient_rms is not None
+    size = _pooled([(it.numbers, it.start) for it in weights]) if weights else part.start
+    pairs = [(it.numbers, it.gradient_rms or 0.0) for it in weights]
+    written = leak.slope * part.gradient_rms / size
+    read = leak.slope * (_pooled(pairs) if pairs else part.gradient_rms) / part.start
+    gain = 1.0 if rule.family is Family.ADAM else 1 / (1 - rule.momentum)
+    floor = gain * rule.lr * math.cbrt(written**2 * read) / (2 * rule.strength)
+    opposite = gain * rule.lr * math.cbrt(read**2 * written) / (2 * rule.strength)
+    ratio = math.sqrt(written * read) / rule.strength
+    return Against(ratio, floor, written * opposite, rule.eps)
 
 
 def _pooled(sizes: Sequence[tuple[int, float]]) -> float:
     """Root mean square of all numbers, from counts and those of their parts."""
-    return math.sqrt(
-        sum(count * size**2 for count, size in sizes) / sum(count for count, _ in sizes)
-    )
+    total = sum(count for count, _ in sizes)
+    return math.sqrt(sum(count * size**2 for count, size in sizes) / total)

@@ -1,5 +1,6 @@
 """Functions that are linear below their bend: how much of a gradient gets through there."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -14,12 +15,14 @@ class Leak:
     """A function that lets a part of the gradient through below its bend.
 
     Args:
-        slope: That part, at least 0; of several in one function the smallest.
+        slope: That part, 0 to 1; of several in one function the smallest.
         name: Of the function, such as leakyrelu.
+        learned: Is it a parameter, on which decay may act?
     """
 
     slope: float
     name: str
+    learned: bool = False
 
 
 def leak_of_module(module: Module) -> Leak | None:
@@ -42,13 +45,16 @@ def leak_of_call(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
 
 
 def leak_of_name(name: str) -> Leak | None:
-    """The same where nothing but a name is known: torch's own slope, if there is one."""
-    return leak_of_call(name, (), {}) if name in _CALLS and name != "prelu" else None
+    """The same where nothing but a name is known: torch's own slope."""
+    return leak_of_call(name, (), {})
 
 
-def _leak(name: str, slope: float | Tensor) -> Leak:
-    least = slope.detach().abs().min().item() if isinstance(slope, Tensor) else abs(slope)
-    return Leak(float(least), name)
+def _leak(name: str, slope: float | Tensor) -> Leak | None:
+    """None for what is no slope: of no channel, or not finite."""
+    sizes = slope.detach().abs().flatten().tolist() if isinstance(slope, Tensor) else [abs(slope)]
+    if not sizes or not all(map(math.isfinite, sizes)):
+        return None
+    return Leak(min(1.0, *sizes), name, learned=name == "prelu")
 
 
 def _one(key: str, default: float) -> Callable[[tuple[Any, ...], Mapping[str, Any]], Any]:

@@ -5,12 +5,17 @@ from collections.abc import Sequence
 from abscise.implicit._diagnosis import Fate, Outcome, Part
 from abscise.implicit._law import NEVER
 from abscise.implicit._network import Kind, Network
-from abscise.implicit._outweighed import HELD, LOST, Outweighed, outweighed
-from abscise.implicit._rule import Rule
+from abscise.implicit._outweighed import against
+from abscise.implicit._rule import Decay, Rule
+from abscise.implicit._slopes import Leak
 
 
 def verdict_of(  # noqa: PLR0911 - one return per reason
-    name: str, network: Network, parts: Sequence[Part], rules: Sequence[Rule | None]
+    name: str,
+    network: Network,
+    parts: Sequence[Part],
+    rules: Sequence[Rule | None],
+    threshold: float,
 ) -> tuple[Outcome, str]:
     """The outcome, and one sentence with the numbers that decide it.
 
@@ -25,12 +30,13 @@ def verdict_of(  # noqa: PLR0911 - one return per reason
         return Outcome.WILL_NOT, f"No unit will die: {name} has no weight decay."
     if all(part.start == 0 for part in carriers):
         return Outcome.WILL_DIE, "Nothing is left to die: all weights and scales are 0 already."
+    moving = [part for part in carriers if part.start > 0]
     if not network.dying and network.living:
-        found = outweighed(network.leaks, parts, rules)
-        if found is None:
+        coupled = any(part.decay is Decay.COUPLED for part in moving)
+        if not network.leaks or not coupled:
             return Outcome.WILL_NOT, _without_relu(network, carriers)
-        return _leaking(name, found)
-    return _timed(name, network, [part for part in carriers if part.start > 0])
+        return _leaking(name, network.leaks[0], (moving, parts, rules), threshold)
+    return _timed(name, network, moving)
 
 
 def carriers_of(parts: Sequence[Part]) -> list[Part]:
@@ -74,35 +80,32 @@ def _without_relu(network: Network, carriers: Sequence[Part]) -> str:
     return f"No unit will die: {names} always lets a gradient through{floor}."
 
 
-def _leaking(name: str, found: Outweighed) -> tuple[Outcome, str]:
-    """Nothing rectifies, but below a bend only a part of the gradient gets through."""
-    part, what = found.part, _what(name, found.part)
-    leaks = f"{found.leak.name} lets {found.leak.slope:g} of a gradient through"
-    if found.ratio is None:
-        few = f"where gradients are below about {found.largest_gradient:.1g}"
-        return Outcome.DEPENDS, f"Units may die: {what}: {leaks}, and L2 outweighs that {few}."
-    if found.ratio >= HELD:
-        floor = f"noise keeps {part.kind} at about {found.floor:.1g}"
-        return Outcome.WILL_NOT, f"No unit will die: {leaks}; {floor}."
-    if found.ratio > LOST:
-        times = f"{found.ratio:.1f} times what L2 adds, so that chance decides"
-        return Outcome.DEPENDS, f"Units may die: {what}: {leaks}, {times}."
-    return _lost(part, what, f"{leaks}, and L2 outweighs that")
+def _leaking(
+    name: str,
+    leak: Leak,
+    found: tuple[Sequence[Part], Sequence[Part], Sequence[Rule | None]],
+    threshold: float,
+) -> tuple[Outcome, str]:
+    """Nothing rectifies, but below a bend only a part of the gradient gets through.
 
-
-def _lost(part: Part, what: str, lost: str) -> tuple[Outcome, str]:
-    """Below the bend all goes on nearly as without any gradient."""
-    match part.fate:
-        case Fate.DIES:
-            text = f"Units can die: {what}: {lost}: {part.kind} of a unit below the bend vanish"
-            return Outcome.WILL_DIE, f"{text} in about {part.why}."
-        case Fate.DEPENDS:
-            return Outcome.DEPENDS, f"Units may die: {what}: {lost}: {part.kind}: {part.why}."
-        case Fate.DIES_LATER:
-            text = f"No unit will die in time: {what}: {lost}, but {part.kind} need {part.why}."
-            return Outcome.TOO_SLOW, text
-        case _:
-            return Outcome.WILL_NOT, f"No unit will die: {what}: {part.why}."
+    No unit goes faster than one that gets no gradient at all.
+    """
+    moving, parts, rules = found
+    best = min((it for it in moving if it.decay is Decay.COUPLED), key=_order)
+    through = f"{leak.name} lets {leak.slope:.3g} of a gradient through"
+    if not gets_there(best):
+        late = best.fate is Fate.DIES_LATER
+        reason = f"even without a gradient {best.kind} need {best.why}" if late else best.why
+        text = f"No unit will die{' in time' if late else ''}: {_what(name, best)}: {reason}."
+        return (Outcome.TOO_SLOW if late else Outcome.WILL_NOT), text
+    told = against(leak, parts, rules)
+    if told and not leak.learned and all(it.holds(threshold) for it in told):
+        floor = min(it.floor for it in told)
+        return Outcome.WILL_NOT, f"No unit will die: {through}; noise keeps weights at {floor:.1g}."
+    times = f", {min(it.ratio for it in told):.2g} times what L2 adds" if told else ""
+    dies = best.fate is Fate.DIES
+    end = f"with none at all {best.kind} vanish in {best.why}" if dies else best.why
+    return Outcome.DEPENDS, f"Units may die: {_what(name, best)}: {through}{times}; {end}."
 
 
 def _what(name: str, part: Part) -> str:
