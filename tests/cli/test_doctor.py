@@ -19,6 +19,10 @@ def relu():
 
 def leaky():
     return nn.Sequential(nn.Linear(4, 8), nn.LeakyReLU(), nn.Linear(8, 3))
+
+
+def bounded():
+    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
 """
 OWN = "doctor --model nets_for_doctor:relu --input 2x4"
 ADAM = "--optimizer adam --learning-rate 1e-3 --weight-decay 1e-4"
@@ -82,9 +86,21 @@ def test_options_of_the_optimizer_reach_it(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_without_relu_no_unit_dies(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = f"doctor --model nets_for_doctor:bounded --input 2x4 {ADAM} --steps 100000"
+    assert main(argv.split()) == 0
+    assert capsys.readouterr().out.startswith("No unit will die: tanh")
+
+
+def test_behind_a_leaky_relu_units_may_die(capsys: pytest.CaptureFixture[str]) -> None:
     argv = f"doctor --model nets_for_doctor:leaky --input 2x4 {ADAM} --steps 100000"
     assert main(argv.split()) == 0
-    assert capsys.readouterr().out.startswith("No unit will die: leakyrelu")
+    text = " ".join(capsys.readouterr().out.split())
+    assert text.startswith("Units may die: Adam")
+    assert "leakyrelu lets 0.01 of a gradient through" in text
+    assert main([*argv.split(), "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    leak = {"slope": 0.01, "name": "leakyrelu", "learned": False}
+    assert found["network"]["leaks"] == [leak]
 
 
 @pytest.mark.parametrize(

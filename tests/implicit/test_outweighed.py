@@ -284,3 +284,14 @@ def test_one_part_of_which_nothing_is_known_leaves_all_open() -> None:
     optimizer = RMSprop([groups[0], {"params": [two]}], lr=1e-2, weight_decay=1e-6, eps=1e-12)
     named = {"one.weight": 1.0}
     assert "times what" not in diagnose(model, optimizer, X, gradient_rms=named).verdict
+
+
+def test_of_two_leaks_the_smaller_decides() -> None:
+    function = nn.Sequential(nn.LeakyReLU(0.9), nn.LeakyReLU(0.01))
+    model = Leaking(function)
+    optimizer = Adam(model.parameters(), LR, weight_decay=L2)
+    rms = 2 * HELD * L2 * size_of(model)
+    found = diagnose(model, optimizer, X, steps=10**7, gradient_rms=rms)
+    assert [it.slope for it in found.network.leaks] == [0.01, 0.9]
+    assert found.outcome is Outcome.DEPENDS
+    assert "lets 0.01 of a gradient through, 0.2 times" in found.verdict
