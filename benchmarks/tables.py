@@ -209,22 +209,27 @@ def shrinking(recorded: list[dict[str, Any]]) -> str:
         )
         courses.append(f"* {name}: {course(run)}")
     told = "Seconds of an epoch, dense over shrinking, means over tenths of the training:"
-    return "\n".join([*rows, "", over_seeds(recorded), "", told, "", *courses])
+    return "\n".join([*rows, *over_seeds(recorded), "", told, "", *courses])
 
 
-def over_seeds(recorded: list[dict[str, Any]]) -> str:
-    """What all runs have in common: the two mean errors, their pairs, and the speed-ups."""
+def over_seeds(recorded: list[dict[str, Any]]) -> list[str]:
+    """What the seeds of one recipe have in common: mean errors, their pairs, and the speed-ups."""
+    recipes = [dict(run["recipe"]) for run in recorded]
+    seeds = {recipe.pop("seed") for recipe in recipes}
+    if len(seeds) != len(recorded) or any(it != recipes[0] for it in recipes) or len(seeds) < 2:
+        return []
     pairs = [(run["error_percent"]["dense"], run["error_percent"]["shrinking"]) for run in recorded]
     dense, shrinking = (f"{fmean(errors):.2f} %" for errors in zip(*pairs, strict=True))
     worse = sum(after > before for before, after in pairs)
     better = sum(after < before for before, after in pairs)
     speedups = [run["speedup"] for run in recorded]
-    return (
+    text = (
         f"Over {len(pairs)} seeds the mean test error is {dense} of the dense network and\n"
         f"{shrinking} of the shrinking one (worse in {worse}, better in {better}, the same in\n"
         f"{len(pairs) - worse - better}); the whole training is {min(speedups):.2f} to "
         f"{max(speedups):.2f} times faster."
     )
+    return ["", text]
 
 
 def head(*columns: str) -> list[str]:

@@ -15,7 +15,7 @@ HIGHEST = 2.5
 
 DRAWN = (MAIN, "l1", "group-lasso", "sgl", "random-units")
 COLOURS = (7, 1, 2, 3, 9)
-_BARS = (7, 2, 3, 4, 5, 6, 8, 9, 0, 1)
+_OTHERS = (2, 3, 4, 5, 6, 8, 9, 0, 1)
 
 
 def pictures_of(scene: Scene, points: Sequence[Point]) -> list[ParetoRow]:
@@ -41,7 +41,9 @@ def bars_of(scene: Scene, points: Sequence[Point]) -> list[BarRow]:
     found = []
     for strength in sorted({it.strength or 0.0 for it in points}):
         own = [it for it in points if it.strength == strength]
-        bars = tuple(_bar(point, colour) for colour, point in zip(_BARS, own, strict=False))
+        others = [it for it in own if it.method != MAIN]
+        colours = {it.method: _OTHERS[at % len(_OTHERS)] for at, it in enumerate(others)}
+        bars = tuple(_bar(it, colours.get(it.method, COLOURS[0])) for it in own)
         title = f"{scene.title}, L2 {strength:g}"
         found.append(BarRow(title, f"units below {GONE:g}", bars))
     return found
@@ -51,7 +53,7 @@ def _bar(point: Point, colour: int) -> Bar:
     main = point.method == MAIN
     return Bar(
         VARIANTS[point.method].title,
-        COLOURS[0] if main else colour,
+        colour,
         point.of(_gone),
         point.range_of(_gone),
         main=main,
