@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Group
-from rich.table import Table as View
 from rich.text import Text
 
 from abscise._errors import StoreError
 from abscise.papers._experiment import Experiment
 from abscise.papers._finished import Finished
 from abscise.papers._outcome import Outcome, Table
+from abscise.papers._table_view import TableView
 from abscise.report import bars_picture, plain, sweep_page, sweep_picture
 from abscise.store import write_bytes_atomically
 
@@ -79,10 +79,13 @@ def markdown(outcome: Outcome) -> str:
 
 def view(outcome: Outcome, *, details: bool = False) -> Group:
     """For a terminal: what came out, and the tables."""
-    parts: list[Text | View] = [Text(f"{outcome.title}\n{outcome.source}\n")]
+    parts: list[Text | TableView] = [Text(f"{outcome.title}\n{outcome.source}\n")]
     parts += [Text(sentence) for sentence in outcome.sentences]
+    said = ""
     for table in (*outcome.tables, *(outcome.details if details else ())):
-        parts += [Text(f"\n{table.title}\n{table.note}"), _view(table)]
+        note = "" if table.note in {"", said} else f"\n{table.note}"
+        parts += [Text(f"\n{table.title}{note}"), TableView(table)]
+        said = table.note
     return Group(*parts)
 
 
@@ -101,15 +104,6 @@ def _markdown_table(table: Table, note: str) -> str:
     rows = [table.header, tuple(marks), *table.rows]
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     return f"**{table.title}.**{note}\n\n" + "\n".join(lines)
-
-
-def _view(table: Table) -> View:
-    shown = View(box=None, pad_edge=False)
-    for index, cell in enumerate(table.header):
-        shown.add_column(cell, justify="left" if index < table.words else "right")
-    for row in table.rows:
-        shown.add_row(*(Text(cell) for cell in row))
-    return shown
 
 
 def _with_block(page: Path, name: str, block: str) -> str:
