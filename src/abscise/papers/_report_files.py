@@ -11,8 +11,7 @@ from abscise._errors import StoreError
 from abscise.papers._experiment import Experiment
 from abscise.papers._finished import Finished
 from abscise.papers._outcome import Outcome, Table
-from abscise.papers._table_view import TableView
-from abscise.report import bars_picture, plain, sweep_page, sweep_picture
+from abscise.report import Blocks, bars_picture, plain, sweep_page, sweep_picture
 from abscise.store import write_bytes_atomically
 
 WIDTH = 150
@@ -79,12 +78,15 @@ def markdown(outcome: Outcome) -> str:
 
 def view(outcome: Outcome, *, details: bool = False) -> Group:
     """For a terminal: what came out, and the tables."""
-    parts: list[Text | TableView] = [Text(f"{outcome.title}\n{outcome.source}\n")]
+    parts: list[Text | Blocks] = [Text(f"{outcome.title}\n{outcome.source}\n")]
     parts += [Text(sentence) for sentence in outcome.sentences]
     said = ""
     for table in (*outcome.tables, *(outcome.details if details else ())):
         note = "" if table.note in {"", said} else f"\n{table.note}"
-        parts += [Text(f"\n{table.title}{note}"), TableView(table)]
+        parts += [
+            Text(f"\n{table.title}{note}"),
+            Blocks(table.header, table.rows, words=table.words),
+        ]
         said = table.note
     return Group(*parts)
 

@@ -1,6 +1,7 @@
 """What one removal did, as data: read it as text, as JSON that is read back, or as an HTML page."""
 
 from abscise.report._bars import Bar, BarRow
+from abscise.report._blocks import Blocks
 from abscise.report._data import Comparison, Predictions, RemovalSummary, Report, summary_of
 from abscise.report._diagnosis import diagnosis_view
 from abscise.report._inspection import inspection_view
@@ -23,6 +24,7 @@ from abscise.report._training import Training, TrainingPoint
 __all__ = [
     "Bar",
     "BarRow",
+    "Blocks",
     "Comparison",
     "ParetoCurve",
     "ParetoPanel",

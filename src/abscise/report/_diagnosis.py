@@ -2,12 +2,11 @@
 
 import math
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from abscise.implicit import Diagnosis, Part
+from abscise.report._blocks import Blocks
 from abscise.report._words import UNKNOWN
 
 
@@ -32,14 +31,11 @@ def diagnosis_view(diagnosis: Diagnosis) -> RenderableType:
     return Group(*lines)
 
 
-def parts_table(diagnosis: Diagnosis) -> Table:
+def parts_table(diagnosis: Diagnosis) -> Blocks:
     """One row per parameter group and kind of parameter."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1), show_edge=False)
-    table.add_column("group", overflow="fold")
-    for name in ("numbers", "size", "lam", "share", "steps", "noise"):
-        table.add_column(name, justify="right", overflow="fold")
-    for part in diagnosis.parts:
-        table.add_row(
+    header = ("group", "numbers", "size", "lam", "share", "steps", "noise")
+    rows = [
+        (
             f"{part.group} {part.kind}",
             f"{part.numbers:,}",
             _short(part.start),
@@ -48,7 +44,9 @@ def parts_table(diagnosis: Diagnosis) -> Table:
             _steps(part),
             _short(part.noise_floor),
         )
-    return table
+        for part in diagnosis.parts
+    ]
+    return Blocks(header, rows, ruled=True)
 
 
 def _steps(part: Part) -> str:

@@ -1,13 +1,12 @@
 """The printed form of an inspection: what can go, and the evidence, layer by layer."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from abscise._inspect import ACTIVATIONS, SCALES, Inspection, LayerInspection
+from abscise.report._blocks import Blocks
 from abscise.report._words import UNKNOWN
 
 BY_ROWS = " *"
@@ -37,9 +36,9 @@ def _slow(inspection: Inspection) -> str:
     return f"{told}{inspection.slowdown:.2f} times as long as with them taken as 0: see snap_"
 
 
-def removable_table(inspection: Inspection) -> Table:
+def removable_table(inspection: Inspection) -> Blocks:
     """Units, what can go now, what that saves, stray zeros and subnormal weights per layer."""
-    table = _table("units", "removable", "saves", "stray zeros", "subnormal")
+    numbers = ("units", "removable", "saves", "stray zeros", "subnormal")
     rows = [
         (
             layer.layer,
@@ -47,16 +46,16 @@ def removable_table(inspection: Inspection) -> Table:
         )
         for layer in inspection.layers
     ]
-    return _fill(table, rows)
+    return _table(numbers, rows)
 
 
-def evidence_table(inspection: Inspection) -> Table:
+def evidence_table(inspection: Inspection) -> Blocks:
     """Units that are zero, small, or silent on the data, per layer."""
     thresholds = [f"<{threshold:.0e}".replace("e-0", "e-") for threshold in SCALES]
     silent = [f"silent {threshold:.0e}".replace("e-0", "e-") for threshold in ACTIVATIONS]
     shown = silent if inspection.samples is not None else []
     rows = [(_mark(layer), _evidence(layer, with_data=bool(shown))) for layer in inspection.layers]
-    return _fill(_table("zero", *thresholds, *shown), rows)
+    return _table(("zero", *thresholds, *shown), rows)
 
 
 def _mark(layer: LayerInspection) -> str:
@@ -71,22 +70,12 @@ def _evidence(layer: LayerInspection, *, with_data: bool) -> tuple[int | None, .
     return (layer.zero_rows, *small, *(known.get(threshold) for threshold in ACTIVATIONS))
 
 
-def _table(*numbers: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1), show_edge=False)
-    table.add_column("layer", overflow="fold", min_width=10)
-    for name in numbers:
-        table.add_column(name, justify="right", overflow="fold")
-    return table
-
-
-def _fill(table: Table, rows: Iterable[tuple[str, tuple[int | None, ...]]]) -> Table:
-    sums = [0] * (len(table.columns) - 1)
-    for layer, counts in rows:
-        table.add_row(Text(layer), *map(_count, counts))
-        sums = [total + (count or 0) for total, count in zip(sums, counts, strict=True)]
-    table.add_section()
-    table.add_row("total", *map(_count, sums))
-    return table
+def _table(numbers: Sequence[str], rows: Sequence[tuple[str, tuple[int | None, ...]]]) -> Blocks:
+    """One row per layer, and the sums."""
+    sums = [sum(counts[at] or 0 for _, counts in rows) for at in range(len(numbers))]
+    total = ("total", *map(_count, sums))
+    cells = [(layer, *map(_count, counts)) for layer, counts in rows]
+    return Blocks(("layer", *numbers), cells, total=total, ruled=True, least=10)
 
 
 def _count(count: int | None) -> str:

@@ -1,13 +1,14 @@
 """Tables fit terminals of any width: in blocks, with every number whole."""
 
 import io
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from abscise.papers._outcome import Outcome, Table
 from abscise.papers._report_files import view
-from abscise.papers._table_view import TableView
+from abscise.report import Blocks
 
 WIDE = Table(
     "made",
@@ -27,9 +28,9 @@ WIDE = Table(
 )
 
 
-def shown(table: Table, width: int) -> list[str]:
+def shown(table: Table, width: int, **options: Any) -> list[str]:
     console = Console(file=io.StringIO(), width=width)
-    console.print(TableView(table))
+    console.print(Blocks(table.header, table.rows, words=table.words, **options))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 
@@ -81,3 +82,13 @@ def test_a_note_that_was_just_read_is_not_repeated() -> None:
     assert isinstance(console.file, io.StringIO)
     assert console.file.getvalue().count(WIDE.note) == 1
     assert console.file.getvalue().count("made") == 2
+
+
+@pytest.mark.parametrize("width", [30, 50, 80, 200])
+def test_a_total_is_in_every_block_and_a_line_below_every_header(width: int) -> None:
+    total = ("total", "", "4", "1.5", *["1,234,567"] * 10)
+    lines = shown(WIDE, width, total=total, ruled=True, least=10)
+    text = "\n".join(lines)
+    assert max(map(len, lines)) <= width
+    assert text.count("1,234,567") == 10
+    assert text.count("total") == sum(set(line) == {"\u2500"} for line in lines)
