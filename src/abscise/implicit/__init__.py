@@ -8,8 +8,9 @@ print(diagnose(model, torch.optim.Adam(model.parameters(), 1e-3, weight_decay=1e
 
 A unit behind a ReLU that never fires gets no gradient from the data. What is left of its gradient
 is the L2 term, however small, and an adaptive optimizer divides it by its own size: the unit's
-weights fall by full steps until they are gone. Nothing of this happens with decoupled decay, with
-plain SGD, or without something as exact as ReLU.
+weights fall by full steps until they are gone. With decoupled decay or plain SGD that takes far
+longer than a training has, and behind tanh a gradient is always left; behind functions that let
+little of it through, such as leaky ReLU, units may die nearly as behind ReLU.
 """
 
 from abscise.implicit._activity import Activity, LayerActivity, activity

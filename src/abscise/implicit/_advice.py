@@ -138,7 +138,7 @@ def more_of(
     if any(rule.decay is Decay.COUPLED and rule.adaptive for rule in known):
         found.append("more weight_decay, or smaller learning rates at the end")
         size = "" if batch_size is None else f" than {batch_size}"
-        found.append(f"smaller batches{size}: more noise, more units that fall silent")
+        found.append(f"more steps: longer, or smaller batches{size} for as many epochs")
     return tuple(dict.fromkeys(found))
 
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from abscise.implicit._diagnosis import Fate, Outcome, Part
 from abscise.implicit._law import NEVER
-from abscise.implicit._network import Kind, Network
-from abscise.implicit._outweighed import against
+from abscise.implicit._network import FADES, Kind, Network
+from abscise.implicit._outweighed import Against, against
 from abscise.implicit._rule import Decay, Rule
 from abscise.implicit._slopes import Leak
 
@@ -33,8 +33,12 @@ def verdict_of(  # noqa: PLR0911 - one return per reason
     moving = [part for part in carriers if part.start > 0]
     if not network.dying and network.living:
         coupled = any(part.decay is Decay.COUPLED for part in moving)
-        if not network.leaks or not coupled:
+        fading = sorted(FADES & set(network.living))
+        if not coupled or not (network.leaks or fading):
             return Outcome.WILL_NOT, _without_relu(network, carriers)
+        if fading:
+            through = f"{', '.join(fading)} lets next to no gradient through far below 0"
+            return _nearly_silent(name, moving, through)
         return _leaking(name, network.leaks[0], (moving, parts, rules), threshold)
     return _timed(name, network, moving)
 
@@ -86,22 +90,28 @@ def _leaking(
     found: tuple[Sequence[Part], Sequence[Part], Sequence[Rule | None]],
     threshold: float,
 ) -> tuple[Outcome, str]:
-    """Nothing rectifies, but below a bend only a part of the gradient gets through.
-
-    No unit goes faster than one that gets no gradient at all.
-    """
+    """Nothing rectifies, but below a bend only a part of the gradient gets through."""
     moving, parts, rules = found
-    best = min((it for it in moving if it.decay is Decay.COUPLED), key=_order)
     through = f"{leak.name} lets {leak.slope:.3g} of a gradient through"
+    told = against(leak, parts, rules)
+    outcome, text = _nearly_silent(name, moving, through, told or ())
+    held = told and not leak.learned and all(it.holds(threshold) for it in told)
+    if outcome is Outcome.DEPENDS and told and held:
+        floor = min(it.floor for it in told)
+        return Outcome.WILL_NOT, f"No unit will die: {through}; noise keeps weights at {floor:.1g}."
+    return outcome, text
+
+
+def _nearly_silent(
+    name: str, moving: Sequence[Part], through: str, told: Sequence[Against] = ()
+) -> tuple[Outcome, str]:
+    """Some units get little gradient: none of them goes faster than one that gets none at all."""
+    best = min((it for it in moving if it.decay is Decay.COUPLED), key=_order)
     if not gets_there(best):
         late = best.fate is Fate.DIES_LATER
         reason = f"even without a gradient {best.kind} need {best.why}" if late else best.why
         text = f"No unit will die{' in time' if late else ''}: {_what(name, best)}: {reason}."
         return (Outcome.TOO_SLOW if late else Outcome.WILL_NOT), text
-    told = against(leak, parts, rules)
-    if told and not leak.learned and all(it.holds(threshold) for it in told):
-        floor = min(it.floor for it in told)
-        return Outcome.WILL_NOT, f"No unit will die: {through}; noise keeps weights at {floor:.1g}."
     times = f", {min(it.ratio for it in told):.2g} times what L2 adds" if told else ""
     dies = best.fate is Fate.DIES
     end = f"with none at all {best.kind} vanish in {best.why}" if dies else best.why
