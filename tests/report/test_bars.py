@@ -84,3 +84,20 @@ def test_colours_and_bars_have_to_be_there() -> None:
         _ = Bar("b", 10, 1.0, (1.0, 1.0))
     with pytest.raises(ValueError, match="must have one at least"):
         _ = BarRow("t", "a", ())
+
+
+@pytest.mark.parametrize("width", [348, 880])
+@pytest.mark.parametrize("letters", [4, 20, 33, 60])
+def test_a_name_does_not_lie_on_a_bar(width: int, letters: int) -> None:
+    name = "m" * letters
+    bars = (Bar(name, 2, 100.0, (100.0, 100.0)), Bar("b", 3, 100.0, (100.0, 100.0)))
+    root = ET.fromstring(draw_bars((BarRow("t", "a", bars),), width))
+    marks = [it for it in root.iter() if it.attrib.get("class", "").endswith("mark")]
+    corners = re.findall(r"(-?[\d.]+) (-?[\d.]+)", ET.tostring(marks[0], encoding="unicode"))
+    left, top = min(float(x) for x, _ in corners), min(float(y) for _, y in corners)
+    (text,) = (it for it in root.iter("text") if it.text == name)
+    where = re.search(r"translate\((-?[\d.]+) (-?[\d.]+)\)", text.attrib.get("transform", ""))
+    base = float(where[2]) if where else float(text.attrib["y"])
+    beside = left >= 6.0 * letters  # an m of 12 pixels is at most as wide as that in mono
+    assert beside or base < top
+    assert (letters < 20) <= beside
