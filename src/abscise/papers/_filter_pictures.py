@@ -38,7 +38,9 @@ def pictures_of(scene: Scene, points: Sequence[Point]) -> list[ParetoRow]:
     rows = []
     if own:
         curves = (*own, *_recalled(scene))
-        panel = ParetoPanel("filters", curves, reference, highest)
+        # Without a dense network to compare with, all that died by itself is drawn, and no more.
+        top = max(spot.y for it in curves for spot in it.spots) if dense is None else highest
+        panel = ParetoPanel("filters", curves, reference, top)
         rows.append(ParetoRow(f"{scene.title}: filters that die by themselves", (panel,)))
     cuts = _cuts(points)
     if cuts:
