@@ -88,7 +88,7 @@ def test_options_of_the_optimizer_reach_it(capsys: pytest.CaptureFixture[str]) -
 def test_without_relu_no_unit_dies(capsys: pytest.CaptureFixture[str]) -> None:
     argv = f"doctor --model nets_for_doctor:bounded --input 2x4 {ADAM} --steps 100000"
     assert main(argv.split()) == 0
-    assert capsys.readouterr().out.startswith("No unit will die: tanh")
+    assert capsys.readouterr().out.startswith("Units hardly die: tanh")
 
 
 def test_behind_a_leaky_relu_units_may_die(capsys: pytest.CaptureFixture[str]) -> None:

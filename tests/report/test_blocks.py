@@ -66,8 +66,30 @@ def test_a_wide_terminal_has_one_block() -> None:
 
 
 def test_a_terminal_too_narrow_for_one_number_breaks_it_and_leaves_nothing_out() -> None:
-    text = "".join("".join(shown(WIDE, 12)).split())
-    assert "…" not in text
+    shown_text = "".join("".join(shown(WIDE, 12)).split())
+    for digit in "0123456789":
+        wanted = sum(cell.count(digit) for row in WIDE.rows for cell in row[WIDE.words :])
+        assert shown_text.count(digit) >= wanted
+
+
+@pytest.mark.parametrize("width", [24, 40, 60, 81])
+def test_long_words_give_way_to_numbers(width: int) -> None:
+    rows = (("features.a_long_name.of_a_layer.conv", "ranked_by_something_else", "1.65 (1.5)"),)
+    table = Table("t", "", ("one", "two", "n"), rows, words=2)
+    text = "\n".join(shown(table, width))
+    assert "1.65 (1.5)" in text
+    assert max(map(len, text.splitlines())) <= width
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "words"),
+    [((), (), 0), (("a",), (), 2), (("a",), (("b", "c"),), 1), (("a",), (), -1)],
+)
+def test_what_is_no_table_is_refused(
+    header: tuple[str, ...], rows: tuple[tuple[str, ...], ...], words: int
+) -> None:
+    with pytest.raises(ValueError, match="column"):
+        _ = Blocks(header, rows, words=words)
 
 
 def test_a_table_of_words_only_is_shown() -> None:

@@ -138,7 +138,8 @@ def more_of(
     if any(rule.decay is Decay.COUPLED and rule.adaptive for rule in known):
         found.append("more weight_decay, or smaller learning rates at the end")
         size = "" if batch_size is None else f" than {batch_size}"
-        found.append(f"more steps: longer, or smaller batches{size} for as many epochs")
+        smaller = "" if batch_size == 1 else f", or smaller batches{size} for as many epochs"
+        found.append(f"more steps: longer{smaller}")
     return tuple(dict.fromkeys(found))
 
 

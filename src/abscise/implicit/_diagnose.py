@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from abscise._errors import ModelError
 from abscise._inputs import ExampleInputs
 from abscise.implicit._advice import findings_of, less_of, more_of
-from abscise.implicit._diagnosis import Diagnosis, Part
+from abscise.implicit._diagnosis import Diagnosis, Outcome, Part
 from abscise.implicit._network import Kind, look_at, parameter_kinds
 from abscise.implicit._part import Question, describe_part
 from abscise.implicit._rule import read_rule
@@ -94,7 +94,7 @@ def diagnose(  # noqa: PLR0913 - what a user can know, all of it optional but th
         verdict=verdict,
         findings=findings_of(network, parts, rules, facts, steps),
         more=more_of(network, parts, rules, steps, batch_size),
-        less=less_of(parts, rules),
+        less=less_of(parts, rules) if outcome in {Outcome.WILL_DIE, Outcome.DEPENDS} else (),
     )
 
 

@@ -28,6 +28,7 @@ class Outcome(StrEnum):
     WILL_DIE = "units can die within the run"
     DEPENDS = "depends on the gradients"
     TOO_SLOW = "units die too slowly"
+    UNLIKELY = "units hardly die"
     WILL_NOT = "units do not die"
     UNKNOWN = "unknown"
 

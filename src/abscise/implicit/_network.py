@@ -30,8 +30,8 @@ LIVES = frozenset(
 )  # fmt: skip
 """Functions whose gradient is not 0 for whole half-lines: a unit never gets silent exactly."""
 
-FADES = frozenset({"gelu", "mish", "silu", "softplus"})
-"""Those of them whose output and gradient both go to 0 far below 0: nearly silent."""
+FADES = frozenset({"gelu", "glu", "logsigmoid", "mish", "sigmoid", "silu", "softplus"})
+"""Those of them whose output and gradient both go to 0 on one side, far from 0: nearly silent."""
 
 _NORMS = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, nn.InstanceNorm1d, nn.InstanceNorm2d)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)

@@ -31,7 +31,7 @@ def leak_of_module(module: Module) -> Leak | None:
         case LeakyReLU():
             return _leak("leakyrelu", module.negative_slope)
         case RReLU():
-            return _leak("rrelu", (module.lower + module.upper) / 2)
+            return _leak("rrelu", _mean_size(module.lower, module.upper))
         case PReLU():
             return _leak("prelu", module.weight)
         case _:
@@ -67,7 +67,14 @@ def _one(key: str, default: float) -> Callable[[tuple[Any, ...], Mapping[str, An
 def _between(rest: tuple[Any, ...], kwargs: Mapping[str, Any]) -> float:
     lower = rest[0] if rest else kwargs.get("lower", 1 / 8)
     upper = rest[1] if len(rest) > 1 else kwargs.get("upper", 1 / 3)
-    return float(lower + upper) / 2
+    return _mean_size(float(lower), float(upper))
+
+
+def _mean_size(lower: float, upper: float) -> float:
+    """Mean of |slope| for slopes drawn evenly from lower to upper."""
+    if lower * upper >= 0:
+        return abs(lower + upper) / 2
+    return (lower**2 + upper**2) / (2 * (upper - lower))
 
 
 _CALLS: Mapping[str, Callable[[tuple[Any, ...], Mapping[str, Any]], Any]] = MappingProxyType(

@@ -7,7 +7,6 @@ from abscise.implicit._law import NEVER
 from abscise.implicit._network import FADES, Kind, Network
 from abscise.implicit._outweighed import Against, against
 from abscise.implicit._rule import Decay, Rule
-from abscise.implicit._slopes import Leak
 
 
 def verdict_of(  # noqa: PLR0911 - one return per reason
@@ -31,16 +30,11 @@ def verdict_of(  # noqa: PLR0911 - one return per reason
     if all(part.start == 0 for part in carriers):
         return Outcome.WILL_DIE, "Nothing is left to die: all weights and scales are 0 already."
     moving = [part for part in carriers if part.start > 0]
-    if not network.dying and network.living:
-        coupled = any(part.decay is Decay.COUPLED for part in moving)
-        fading = sorted(FADES & set(network.living))
-        if not coupled or not (network.leaks or fading):
-            return Outcome.WILL_NOT, _without_relu(network, carriers)
-        if fading:
-            through = f"{', '.join(fading)} lets next to no gradient through far below 0"
-            return _nearly_silent(name, moving, through)
-        return _leaking(name, network.leaks[0], (moving, parts, rules), threshold)
-    return _timed(name, network, moving)
+    best = min(moving, key=_order)
+    if not network.dying and network.living and gets_there(best):
+        found = against(network.leaks[0], parts, rules) if network.leaks else None
+        return _without_relu(name, best, network, found, threshold)
+    return _timed(name, network, best)
 
 
 def carriers_of(parts: Sequence[Part]) -> list[Part]:
@@ -48,10 +42,10 @@ def carriers_of(parts: Sequence[Part]) -> list[Part]:
     return [part for part in parts if part.kind in {Kind.WEIGHT, Kind.GAMMA}]
 
 
-def _timed(name: str, network: Network, carriers: Sequence[Part]) -> tuple[Outcome, str]:
-    best = min(carriers, key=_order)
+def _timed(name: str, network: Network, best: Part) -> tuple[Outcome, str]:
     what = _what(name, best)
-    unseen = "" if network.dying else ", if there is a ReLU: none was found"
+    none = not network.dying and not network.living
+    unseen = ", if there is a ReLU: none was found" if none else ""
     match best.fate:
         case Fate.DIES:
             text = f"Units can die: {what}: {best.kind} of a silent unit vanish in {best.why}"
@@ -77,45 +71,34 @@ def _order(part: Part) -> tuple[int, float]:
     return rank.index(part.fate), NEVER if steps is None else steps
 
 
-def _without_relu(network: Network, carriers: Sequence[Part]) -> str:
-    floors = [part.noise_floor for part in carriers if part.noise_floor is not None]
-    floor = f"; noise keeps weights at about {min(floors):.1g}" if floors else ""
-    names = ", ".join(network.living)
-    return f"No unit will die: {names} always lets a gradient through{floor}."
-
-
-def _leaking(
+def _without_relu(
     name: str,
-    leak: Leak,
-    found: tuple[Sequence[Part], Sequence[Part], Sequence[Rule | None]],
+    best: Part,
+    network: Network,
+    found: Sequence[Against] | None,
     threshold: float,
 ) -> tuple[Outcome, str]:
-    """Nothing rectifies, but below a bend only a part of the gradient gets through."""
-    moving, parts, rules = found
-    through = f"{leak.name} lets {leak.slope:.3g} of a gradient through"
-    told = against(leak, parts, rules)
-    outcome, text = _nearly_silent(name, moving, through, told or ())
-    held = told and not leak.learned and all(it.holds(threshold) for it in told)
-    if outcome is Outcome.DEPENDS and told and held:
-        floor = min(it.floor for it in told)
-        return Outcome.WILL_NOT, f"No unit will die: {through}; noise keeps weights at {floor:.1g}."
-    return outcome, text
+    """Nothing silences a unit exactly; what gets little gradient may die nearly as fast."""
+    fading = sorted(FADES & set(network.living))
+    apart = best.decay is Decay.DECOUPLED
+    if fading or (network.leaks and not apart and not _held(network, found, threshold)):
+        leak = network.leaks[0] if network.leaks else None
+        through = f"{', '.join(fading)} lets next to no gradient through far from 0"
+        if not fading and leak is not None:
+            times = f", {min(it.ratio for it in found):.2g} times what L2 adds" if found else ""
+            through = f"{leak.name} lets {leak.slope:.3g} of a gradient through{times}"
+        dies = best.fate is Fate.DIES
+        end = f"with none at all {best.kind} vanish in {best.why}" if dies else best.why
+        return Outcome.DEPENDS, f"Units may die: {_what(name, best)}: {through}; {end}."
+    floors = [it.floor for it in found or ()] or [best.noise_floor or 0.0]
+    floor = f"; noise of that size keeps {best.kind} at about {min(floors):.1g}"
+    text = f"Units hardly die: {', '.join(network.living)} always lets a gradient through"
+    return Outcome.UNLIKELY, f"{text}{floor if min(floors) > threshold else ''}."
 
 
-def _nearly_silent(
-    name: str, moving: Sequence[Part], through: str, told: Sequence[Against] = ()
-) -> tuple[Outcome, str]:
-    """Some units get little gradient: none of them goes faster than one that gets none at all."""
-    best = min((it for it in moving if it.decay is Decay.COUPLED), key=_order)
-    if not gets_there(best):
-        late = best.fate is Fate.DIES_LATER
-        reason = f"even without a gradient {best.kind} need {best.why}" if late else best.why
-        text = f"No unit will die{' in time' if late else ''}: {_what(name, best)}: {reason}."
-        return (Outcome.TOO_SLOW if late else Outcome.WILL_NOT), text
-    times = f", {min(it.ratio for it in told):.2g} times what L2 adds" if told else ""
-    dies = best.fate is Fate.DIES
-    end = f"with none at all {best.kind} vanish in {best.why}" if dies else best.why
-    return Outcome.DEPENDS, f"Units may die: {_what(name, best)}: {through}{times}; {end}."
+def _held(network: Network, found: Sequence[Against] | None, threshold: float) -> bool:
+    learned = any(it.learned for it in network.leaks)
+    return bool(found) and not learned and all(it.holds(threshold) for it in found or ())
 
 
 def _what(name: str, part: Part) -> str:

@@ -1,6 +1,7 @@
 """Tables for a terminal of any width: too many columns become several blocks, and no number is cut.
 
-Words may break between words; numbers never do.
+Words may break, also within a word; numbers do where a line is too narrow for one of them beside a
+letter of each column of words. Something is lost only in a few cells of width.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,9 @@ class Blocks:
         total: A last row, apart from the others.
         ruled: Is there a line below the header?
         least: Cells that a column of words has at least.
+
+    Raises:
+        ValueError: There is no column, not so many of them are words, or a row has not as many.
     """
 
     def __init__(
@@ -44,6 +48,15 @@ class Blocks:
     ) -> None:
         self.header, self.rows, self.words = tuple(header), [tuple(row) for row in rows], words
         self.total, self.ruled, self.least = total, ruled, least
+        every = [*self.rows, *([] if total is None else [total])]
+        if not 0 <= words <= len(self.header) or any(len(it) != len(self.header) for it in every):
+            message = (
+                f"{words} of {len(self.header)} columns are words: every row must have as many"
+            )
+            raise ValueError(message)
+        if not self.header:
+            message = "a table must have a column"
+            raise ValueError(message)
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
         """Its blocks, with an empty line between two."""
@@ -58,7 +71,8 @@ class Blocks:
         numbers = {at: self._width_of_numbers(at) for at in range(self.words, len(self.header))}
         left = width - max(numbers.values(), default=0) - _GAP * len(first)
         most = min(width // _WORDS, left // max(len(first), 1))
-        fixed = [self._width_of_words(at, most, width // 2) for at in first]
+        longest = max(1, min(width // 2, left // max(len(first), 1)))
+        fixed = [self._width_of_words(at, most, longest) for at in first]
         widths, columns = list(fixed), list(first)
         for at, wide in numbers.items():
             if columns != first and sum(widths) + wide + _GAP * len(columns) > width:

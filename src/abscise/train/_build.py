@@ -40,7 +40,7 @@ def _build(recipe: Recipe) -> object:
     channels, classes = about.shape[0], about.classes
     given = recipe.model_args
     makers: dict[str, Callable[[], nn.Module]] = {
-        ModelName.BASICNET: lambda: BasicNet(channels, classes, **{"side": side, **given}),
+        ModelName.BASICNET: lambda: BasicNet(channels, classes, side=side, **given),
         ModelName.CONV: lambda: ConvNet(
             recipe.widths, recipe.hidden[0], channels=channels, side=side, classes=classes, **given
         ),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 
 from abscise.report._bars import Bar, BarRow
-from abscise.report.figures._svg import Drawing, column, line, plain_style
+from abscise.report.figures._svg import Drawing, column, line, plain_style, shortened
 
 _HEAD, _STEP, _THICK, _FOOT = 44.0, 26.0, 14.0, 10.0
 _VALUES, _ABOVE, _SIZE = 52.0, 18.0, 12
@@ -54,7 +54,8 @@ def _bar(drawing: Drawing, over: Axes, bar: Bar, frame: _Frame, middle: float) -
     role = f"method-{bar.colour}"
     words = "legend main" if bar.main else "legend"
     base = middle - (_ABOVE - 4 if frame.above else -4)
-    drawing.text(over, (0, base), bar.name, words, size=_SIZE)
+    name = shortened(bar.name, drawing.width, _SIZE) if frame.above else bar.name
+    drawing.text(over, (0, base), name, words, size=_SIZE)
     half = _THICK / 2
     below = middle + half + 3
     line(over, [left, left + full], [below, below], "grid")
