@@ -71,6 +71,11 @@ def tensors_in(tree: Any) -> list[Tensor]:
     return found
 
 
+def floats_in(tree: Any) -> list[Tensor]:
+    """Those of them that hold floating-point numbers, detached and in float64."""
+    return [it.detach().to(torch.float64) for it in tensors_in(tree) if it.is_floating_point()]
+
+
 def _gather(tree: Any, into: list[Tensor]) -> None:
     if isinstance(tree, Tensor):
         into.append(tree)

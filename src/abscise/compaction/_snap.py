@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from abscise._inputs import ExampleInputs, Inputs, as_inputs, tensors_in
+from abscise._inputs import ExampleInputs, Inputs, as_inputs, floats_in
 from abscise.compaction._edit import named_tensors
 from abscise.compaction._slices import WritingSlice, channel_maximum, writing_slices
 from abscise.graph import Analysis, analyse, eval_mode, first_samples, observe
@@ -203,8 +203,7 @@ def _outputs(model: nn.Module, *inputs: Inputs) -> list[Tensor]:
     found: list[Tensor] = []
     with eval_mode(model), torch.no_grad():
         for given in inputs:
-            tensors = tensors_in(model(*given.args, **given.kwargs))
-            found += [t.detach().to(torch.float64) for t in tensors if t.is_floating_point()]
+            found += floats_in(model(*given.args, **given.kwargs))
     return found
 
 

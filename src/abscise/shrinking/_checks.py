@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from abscise._copying import copy_model
 from abscise._errors import ModelError, NotEqualError
-from abscise._inputs import Inputs, tensors_in
+from abscise._inputs import Inputs, floats_in
 from abscise.graph import Program, eval_mode, first_line, quiet_hooks
 
 _ROUNDINGS = 1000
@@ -21,7 +21,7 @@ def outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
     """
     copy = copy_model(model, share=False, shared=model.parameters())
     with eval_mode(copy), torch.no_grad(), quiet_hooks(copy, tuple(inputs.args), inputs.kwargs):
-        return _floats(copy(*inputs.args, **inputs.kwargs))
+        return floats_in(copy(*inputs.args, **inputs.kwargs))
 
 
 def moved(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
@@ -125,11 +125,6 @@ def _same_random() -> Iterator[None]:
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices):
         yield
-
-
-def _floats(result: object) -> list[Tensor]:
-    found = tensors_in(result)
-    return [it.detach().to(torch.float64) for it in found if it.is_floating_point()]
 
 
 def _difference(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
