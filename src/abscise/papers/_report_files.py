@@ -1,7 +1,7 @@
 """The files of an experiment's report: Markdown, text, a picture, a page; each written whole."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Group
@@ -69,10 +69,7 @@ def write_report(
 def markdown(outcome: Outcome) -> str:
     """What came out, and the first tables, as Markdown."""
     parts = ["\n".join(f"* {sentence}" for sentence in outcome.sentences)]
-    said = ""
-    for table in outcome.tables:
-        parts.append(_markdown_table(table, "" if table.note == said else f" {table.note}"))
-        said = table.note
+    parts += [_markdown_table(table, note and f" {note}") for table, note in _told(outcome.tables)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -80,15 +77,20 @@ def view(outcome: Outcome, *, details: bool = False) -> Group:
     """For a terminal: what came out, and the tables."""
     parts: list[Text | Blocks] = [Text(f"{outcome.title}\n{outcome.source}\n")]
     parts += [Text(sentence) for sentence in outcome.sentences]
-    said = ""
-    for table in (*outcome.tables, *(outcome.details if details else ())):
-        note = "" if table.note in {"", said} else f"\n{table.note}"
+    for table, note in _told((*outcome.tables, *(outcome.details if details else ()))):
         parts += [
-            Text(f"\n{table.title}{note}"),
+            Text("\n".join(("", table.title, *([note] if note else ())))),
             Blocks(table.header, table.rows, words=table.words),
         ]
-        said = table.note
     return Group(*parts)
+
+
+def _told(tables: Sequence[Table]) -> Iterator[tuple[Table, str]]:
+    """Each table with its note; without it, where the table before has the same."""
+    said = ""
+    for table in tables:
+        yield table, "" if table.note == said else table.note
+        said = table.note
 
 
 def html(outcome: Outcome) -> str:
