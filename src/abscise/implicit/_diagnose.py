@@ -12,7 +12,7 @@ from abscise._errors import ModelError
 from abscise._inputs import ExampleInputs
 from abscise.implicit._advice import findings_of, less_of, more_of
 from abscise.implicit._diagnosis import Diagnosis, Outcome, Part
-from abscise.implicit._network import Kind, look_at, parameter_kinds
+from abscise.implicit._network import CARRIERS, Kind, look_at, parameter_kinds
 from abscise.implicit._part import Question, describe_part
 from abscise.implicit._rule import read_rule
 from abscise.implicit._verdict import verdict_of
@@ -75,9 +75,7 @@ def diagnose(  # noqa: PLR0913 - what a user can know, all of it optional but th
         "missing": [name for name, it in named.items() if id(it) not in held],
         "foreign": [it for it in held if it not in names],
         "gone": [
-            name
-            for name, it in named.items()
-            if kinds[name] in {Kind.WEIGHT, Kind.GAMMA} and _below(it, threshold)
+            name for name, it in named.items() if kinds[name] in CARRIERS and _below(it, threshold)
         ],
         "fixed": [name for name, it in named.items() if not it.requires_grad],
     }

@@ -46,6 +46,10 @@ class Kind(StrEnum):
     BETA = "beta"
 
 
+CARRIERS = frozenset({Kind.WEIGHT, Kind.GAMMA})
+"""With which a unit dies."""
+
+
 @dataclass(frozen=True, slots=True)
 class Network:
     """What decides, beside the optimizer, whether units can die.
@@ -83,8 +87,9 @@ def look_at(
     """
     given = {_known(name) for name in activations}
     names = given | {type(module).__name__.lower() for module in model.modules()}
-    leaks = {leak_of_module(it) for it in model.modules()}
-    if example_inputs is not None:  # what is called counts, not what is there
+    if example_inputs is None:
+        leaks = {leak_of_module(it) for it in model.modules()}
+    else:  # what is called leaks, not what is there
         called, leaks = _called(model, example_inputs)
         names |= called
     seen = {it.name for it in leaks if it is not None}

@@ -23,7 +23,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from abscise.implicit._diagnosis import Part
-from abscise.implicit._network import Kind
+from abscise.implicit._network import CARRIERS, Kind
+from abscise.implicit._part import pooled
 from abscise.implicit._rule import Decay, Family, Rule
 from abscise.implicit._slopes import Leak
 
@@ -58,10 +59,8 @@ class Against:
         return self.many and self.ratio >= HELD and above and large
 
 
-def against(
-    leak: Leak, parts: Sequence[Part], rules: Sequence[Rule | None]
-) -> tuple[Against, ...] | None:
-    """The leak against the L2 of each part with which units die; None: nothing is known of one.
+def against(leak: Leak, parts: Sequence[Part], rules: Sequence[Rule | None]) -> tuple[Against, ...]:
+    """The leak against the L2 of each part with which units die; none where one is not known.
 
     The law is that of Adam and RMSprop with L2 in the gradient, whose divisor forgets.
 
@@ -71,14 +70,14 @@ def against(
         rules: Of the groups.
     """
     weights = [it for it in parts if it.kind is Kind.WEIGHT and it.start > 0]
-    carriers = [it for it in parts if it.kind in {Kind.WEIGHT, Kind.GAMMA} and it.start > 0]
+    carriers = [it for it in parts if it.kind in CARRIERS and it.start > 0]
     found = []
     for part in carriers:
         rule = rules[part.group]
         if rule is None or not _divides(rule) or part.gradient_rms is None:
-            return None
+            return ()
         found.append(_against(leak, part, rule, weights))
-    return tuple(found) or None
+    return tuple(found)
 
 
 def _divides(rule: Rule) -> bool:
@@ -90,18 +89,11 @@ def _divides(rule: Rule) -> bool:
 def _against(leak: Leak, part: Part, rule: Rule, weights: Sequence[Part]) -> Against:
     """One part against what reads its units: weights of the size that all weights have."""
     assert part.gradient_rms is not None
-    size = _pooled([(it.numbers, it.start) for it in weights]) if weights else part.start
+    size = pooled([(it.numbers, it.start) for it in weights]) if weights else part.start
     pairs = [(it.numbers, it.gradient_rms or 0.0) for it in weights]
     written = leak.slope * part.gradient_rms / size
-    read = leak.slope * (_pooled(pairs) if pairs else part.gradient_rms) / part.start
-    gain = 1.0 if rule.family is Family.ADAM else 1 / (1 - rule.momentum)
-    floor = gain * rule.lr * math.cbrt(written**2 * read) / (2 * rule.strength)
-    opposite = gain * rule.lr * math.cbrt(read**2 * written) / (2 * rule.strength)
+    read = leak.slope * (pooled(pairs) if pairs else part.gradient_rms) / part.start
+    floor = rule.gain * rule.lr * math.cbrt(written**2 * read) / (2 * rule.strength)
+    opposite = rule.gain * rule.lr * math.cbrt(read**2 * written) / (2 * rule.strength)
     ratio = math.sqrt(written * read) / rule.strength
     return Against(ratio, floor, written * opposite, rule.eps, part.kind is Kind.WEIGHT)
-
-
-def _pooled(sizes: Sequence[tuple[int, float]]) -> float:
-    """Root mean square of all numbers, from counts and those of their parts."""
-    total = sum(count for count, _ in sizes)
-    return math.sqrt(sum(count * size**2 for count, size in sizes) / total)

@@ -1,7 +1,7 @@
 """One part of the network under one rule: its numbers, its fate, and why."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from abscise._subnormal import count_subnormal
 from abscise.implicit._diagnosis import Fate, Part
 from abscise.implicit._law import NEVER, History, decay_rate, history_of, steps_to
-from abscise.implicit._network import Kind
+from abscise.implicit._network import CARRIERS, Kind
 from abscise.implicit._rule import Decay, Family, Rule
 
 FULL_STEP = 1e-2
@@ -75,7 +75,7 @@ def describe_part(
         "no_op_share": _no_op_share(rule, tensors.values()),
     }
     about |= _times(rule, about["start"], history, tensors, question)
-    asked = kind in {Kind.WEIGHT, Kind.GAMMA} and "steps" not in about
+    asked = kind in CARRIERS and "steps" not in about
     if asked and question.steps is not None:
         about["largest_gradient"] = _largest_gradient(
             rule, about["start"], question, question.steps
@@ -83,6 +83,12 @@ def describe_part(
     about["noise_floor"] = None if rms is None else noise_floor(rule, rms)
     fate, why = _fate(rule, about, question)
     return Part(**about, fate=fate, why=why)
+
+
+def pooled(sizes: Iterable[tuple[int, float]]) -> float:
+    """Root mean square of all numbers, from the counts and root mean squares of their parts."""
+    counts, squares = zip(*((count, count * size**2) for count, size in sizes), strict=True)
+    return math.sqrt(sum(squares) / sum(counts))
 
 
 def noise_floor(rule: Rule, gradient_rms: float) -> float | None:
@@ -96,9 +102,7 @@ def noise_floor(rule: Rule, gradient_rms: float) -> float | None:
     if rule.family in {Family.ADAGRAD, Family.ADADELTA}:
         return None
     divisor = gradient_rms + rule.eps if rule.adaptive else 1.0
-    gain = 1.0
-    if rule.family is not Family.ADAM and rule.momentum:
-        gain = (1 - rule.dampening) / (1 - rule.momentum)
+    gain = rule.gain
     jump = gain * rule.lr * gradient_rms / divisor
     pull = rule.ceiling
     if rule.decay is Decay.COUPLED:
@@ -151,8 +155,7 @@ def _before(
     given = [question.gradient_rms[name] for name in tensors if name in question.gradient_rms]
     if len(given) == len(tensors):
         sizes = [tensors[name].numel() for name in tensors]
-        total = sum(size * rms**2 for size, rms in zip(sizes, given, strict=True))
-        rms = math.sqrt(total / sum(sizes))
+        rms = pooled(zip(sizes, given, strict=True))
         return rms, question.source, history_of(rule, rms, _age(rule, question))
     history = _remembered(rule, states)
     if history is None:

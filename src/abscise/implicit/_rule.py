@@ -76,6 +76,13 @@ class Rule:
         return self.amsgrad or self.family is Family.ADAGRAD
 
     @property
+    def gain(self) -> float:
+        """How far momentum carries a push, over the push; 1 for Adam, whose is an average."""
+        if self.family is Family.ADAM or not self.momentum:
+            return 1.0
+        return (1 - self.dampening) / (1 - self.momentum)
+
+    @property
     def ceiling(self) -> float:  # noqa: PLR0911 - one return per law
         """Largest share of a weight that one step can take, all gradients gone: a lam / eps."""
         if self.decay is Decay.NONE:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from abscise.implicit._diagnosis import Fate, Outcome, Part
 from abscise.implicit._law import NEVER
-from abscise.implicit._network import FADES, Kind, Network
+from abscise.implicit._network import CARRIERS, FADES, Network
 from abscise.implicit._outweighed import Against, against
 from abscise.implicit._rule import Decay, Rule
 
@@ -32,20 +32,19 @@ def verdict_of(  # noqa: PLR0911 - one return per reason
     moving = [part for part in carriers if part.start > 0]
     best = min(moving, key=_order)
     if not network.dying and network.living and gets_there(best):
-        found = against(network.leaks[0], parts, rules) if network.leaks else None
+        found = against(network.leaks[0], parts, rules) if network.leaks else ()
         return _without_relu(name, best, network, found, threshold)
     return _timed(name, network, best)
 
 
 def carriers_of(parts: Sequence[Part]) -> list[Part]:
     """The parts with which a unit dies: weights and gamma."""
-    return [part for part in parts if part.kind in {Kind.WEIGHT, Kind.GAMMA}]
+    return [part for part in parts if part.kind in CARRIERS]
 
 
 def _timed(name: str, network: Network, best: Part) -> tuple[Outcome, str]:
     what = _what(name, best)
-    none = not network.dying and not network.living
-    unseen = ", if there is a ReLU: none was found" if none else ""
+    unseen = "" if network.dying else ", if there is a ReLU: none was found"
     match best.fate:
         case Fate.DIES:
             text = f"Units can die: {what}: {best.kind} of a silent unit vanish in {best.why}"
@@ -72,33 +71,34 @@ def _order(part: Part) -> tuple[int, float]:
 
 
 def _without_relu(
-    name: str,
-    best: Part,
-    network: Network,
-    found: Sequence[Against] | None,
-    threshold: float,
+    name: str, best: Part, network: Network, found: Sequence[Against], threshold: float
 ) -> tuple[Outcome, str]:
     """Nothing silences a unit exactly; what gets little gradient may die nearly as fast."""
     fading = sorted(FADES & set(network.living))
-    apart = best.decay is Decay.DECOUPLED
-    if fading or (network.leaks and not apart and not _held(network, found, threshold)):
-        leak = network.leaks[0] if network.leaks else None
+    if fading:
         through = f"{', '.join(fading)} lets next to no gradient through far from 0"
-        if not fading and leak is not None:
-            times = f", {min(it.ratio for it in found):.2g} times what L2 adds" if found else ""
-            through = f"{leak.name} lets {leak.slope:.3g} of a gradient through{times}"
-        dies = best.fate is Fate.DIES
-        end = f"with none at all {best.kind} vanish in {best.why}" if dies else best.why
-        return Outcome.DEPENDS, f"Units may die: {_what(name, best)}: {through}; {end}."
-    floors = [it.floor for it in found or ()] or [best.noise_floor or 0.0]
-    floor = f"; noise of that size keeps {best.kind} at about {min(floors):.1g}"
+        return _nearly_silent(name, best, through)
+    held = best.decay is Decay.DECOUPLED or _held(network, found, threshold)
+    if network.leaks and not held:
+        leak = network.leaks[0]
+        times = f", {min(it.ratio for it in found):.2g} times what L2 adds" if found else ""
+        through = f"{leak.name} lets {leak.slope:.3g} of a gradient through{times}"
+        return _nearly_silent(name, best, through)
+    rest = min((it.floor for it in found), default=best.noise_floor or 0.0)
+    floor = f"; noise of that size keeps {best.kind} at about {rest:.1g}"
     text = f"Units hardly die: {', '.join(network.living)} always lets a gradient through"
-    return Outcome.UNLIKELY, f"{text}{floor if min(floors) > threshold else ''}."
+    return Outcome.UNLIKELY, f"{text}{floor if rest > threshold else ''}."
 
 
-def _held(network: Network, found: Sequence[Against] | None, threshold: float) -> bool:
+def _held(network: Network, found: Sequence[Against], threshold: float) -> bool:
     learned = any(it.learned for it in network.leaks)
-    return bool(found) and not learned and all(it.holds(threshold) for it in found or ())
+    return bool(found) and not learned and all(it.holds(threshold) for it in found)
+
+
+def _nearly_silent(name: str, best: Part, through: str) -> tuple[Outcome, str]:
+    dies = best.fate is Fate.DIES
+    end = f"with none at all {best.kind} vanish in {best.why}" if dies else best.why
+    return Outcome.DEPENDS, f"Units may die: {_what(name, best)}: {through}; {end}."
 
 
 def _what(name: str, part: Part) -> str:
