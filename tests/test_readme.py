@@ -69,7 +69,8 @@ def test_the_doctors_line_says_what_the_readme_says(
     exec(code("doctor"), yours)
     (line,) = capsys.readouterr().out.splitlines()
     (expected,) = told("doctor")
-    assert plain(line) == plain(expected)
+    layers = re.compile(r"( to 0)? \(\w+\)")  # named only where they are far enough apart
+    assert layers.sub("", plain(line)) == layers.sub("", plain(expected))
 
 
 def test_the_trackers_lines_are_those_of_the_readme_and_its_file_is_read(

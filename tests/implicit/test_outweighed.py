@@ -335,3 +335,16 @@ def test_of_two_leaks_the_smaller_decides() -> None:
     assert [it.slope for it in found.network.leaks] == [0.01, 0.9]
     assert found.outcome is Outcome.DEPENDS
     assert "lets 0.01 of a gradient through, 0.2 times" in found.verdict
+
+
+def test_of_several_layers_the_quietest_decides() -> None:
+    model = Leaking(nn.LeakyReLU(0.1))
+    optimizer = Adam(model.parameters(), LR, weight_decay=L2)
+    loud = 3 * HELD * L2 * size_of(model) / 0.1
+    names = [name for name, _ in model.named_parameters()]
+    same = diagnose(model, optimizer, X, steps=10**7, gradient_rms=dict.fromkeys(names, loud))
+    assert same.outcome is Outcome.UNLIKELY
+    for quiet in [name for name in names if name.endswith("weight")]:
+        sizes = dict.fromkeys(names, loud) | {quiet: loud / 100}
+        found = diagnose(model, optimizer, X, steps=10**7, gradient_rms=sizes)
+        assert found.outcome is Outcome.DEPENDS, quiet

@@ -15,7 +15,7 @@ little of it through, such as leaky ReLU, units may die nearly as behind ReLU.
 
 from abscise.implicit._activity import Activity, LayerActivity, activity
 from abscise.implicit._diagnose import DEAD, diagnose
-from abscise.implicit._diagnosis import Diagnosis, Fate, Outcome, Part
+from abscise.implicit._diagnosis import Diagnosis, Fate, Layer, Outcome, Part
 from abscise.implicit._firing import Firing, LayerFiring
 from abscise.implicit._gradients import gradient_sizes
 from abscise.implicit._law import NEVER, History, history_of, steps_to
@@ -55,6 +55,7 @@ __all__ = [
     "History",
     "JsonLines",
     "Kind",
+    "Layer",
     "LayerActivity",
     "LayerFiring",
     "LayerRecord",

@@ -171,8 +171,9 @@ def _more_by_memory(parts: Sequence[Part], rules: Sequence[Rule], steps: int | N
         return []
     for memory in (0.995, 0.99, 0.98, 0.95):
         shorter = replace(rule, memory=memory)
-        history = history_of(shorter, late[0].gradient_rms or 0.0, steps)
-        count = steps_to(shorter, late[0].start, 1e-3, history)
+        first = late[0].layers[0] if late[0].layers else late[0]
+        history = history_of(shorter, first.gradient_rms or 0.0, steps)
+        count = steps_to(shorter, first.start, 1e-3, history)
         if memory < rule.memory and count <= steps:
             name = "beta2" if rule.family is Family.ADAM else "alpha"
             return [f"{name} {memory:g}: death in {count:,.0f} steps"]

@@ -12,9 +12,10 @@ from abscise._errors import ModelError
 from abscise._inputs import ExampleInputs
 from abscise.implicit._advice import findings_of, less_of, more_of
 from abscise.implicit._diagnosis import Diagnosis, Outcome, Part
-from abscise.implicit._network import CARRIERS, Kind, look_at, parameter_kinds
-from abscise.implicit._part import Question, describe_part
+from abscise.implicit._network import CARRIERS, Kind, look_at, parameter_kinds, unit_weights
+from abscise.implicit._part import describe_part
 from abscise.implicit._rule import read_rule
+from abscise.implicit._times import Question
 from abscise.implicit._verdict import verdict_of
 
 DEAD = 1e-3
@@ -62,7 +63,7 @@ def diagnose(  # noqa: PLR0913 - what a user can know, all of it optional but th
     network = look_at(model, example_inputs, activations)
     named = dict(model.named_parameters())
     sizes, source = _sizes(gradient_rms, named)
-    question = Question(steps, threshold, sizes, source)
+    question = Question(steps, threshold, sizes, source, unit_weights(model))
     names = {id(parameter): name for name, parameter in named.items()}
     kinds = parameter_kinds(model)
     parts = [
@@ -120,7 +121,7 @@ def _parts(
             (index, kind),
             found[kind],
             rule,
-            [optimizer.state.get(it, {}) for it in found[kind].values()],
+            {name: optimizer.state.get(it, {}) for name, it in found[kind].items()},
             question,
         )
         for kind in Kind

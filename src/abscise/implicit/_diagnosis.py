@@ -33,9 +33,37 @@ class Outcome(StrEnum):
     UNKNOWN = "unknown"
 
 
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One parameter whose units can die, under the rule of its part; `None` is unknown.
+
+    Args:
+        name: Qualified name of the parameter.
+        numbers: Number of its elements.
+        start: Root mean square of its elements now.
+        gradient_rms: Size of its own gradients before death.
+        steps: As of a part.
+        steps_at_least: As of a part.
+    """
+
+    name: str
+    numbers: int
+    start: float
+    gradient_rms: float | None
+    steps: float | None
+    steps_at_least: float
+
+    @property
+    def soonest(self) -> float:
+        """Steps, as far as they are known."""
+        return self.steps_at_least if self.steps is None else self.steps
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """All parameters of one kind in one parameter group; `None` is unknown.
+
+    Sizes are those of all of them together; times are those of the layer that gets there first.
 
     Args:
         group: Index of the parameter group.
@@ -60,6 +88,8 @@ class Part:
         subnormal: Elements that are subnormal now.
         no_op_share: Share of the elements that one step of the decay alone leaves bit for bit.
         coarse: Name of the type of numbers where it is so coarse that small steps do nothing.
+        layers: Weights and scales above the threshold, each with its own times, the first to get
+            there first; of biases none.
         fate: What becomes of one whose unit gets no data gradient.
         why: The reason, one line.
     """
@@ -85,6 +115,7 @@ class Part:
     subnormal: int = 0
     no_op_share: float | None = None
     coarse: str | None = None
+    layers: tuple[Layer, ...] = ()
     fate: Fate
     why: str
 

@@ -121,6 +121,25 @@ def parameter_kinds(model: nn.Module) -> dict[str, Kind]:
     return kinds
 
 
+def unit_weights(model: nn.Module) -> frozenset[str]:
+    """Names of the parameters with which units die: scales of norms, and weights with rows.
+
+    A weight is what is called so, such as `weight` and `in_proj_weight`, in whatever module but an
+    embedding: class tokens and tables of positions are no layers. Where nothing is called so, all
+    that have rows count.
+    """
+    kinds = parameter_kinds(model)
+    carriers = {name for name, kind in kinds.items() if kind in CARRIERS}
+    modules = dict(model.named_modules())
+    named = {
+        name
+        for name in carriers
+        if name.endswith("weight")
+        and not isinstance(modules[name.rpartition(".")[0]], nn.Embedding)
+    }
+    return frozenset(named or carriers)
+
+
 def function_name(
     func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> str:

@@ -24,9 +24,9 @@ from dataclasses import dataclass
 
 from abscise.implicit._diagnosis import Part
 from abscise.implicit._network import CARRIERS, Kind
-from abscise.implicit._part import pooled
 from abscise.implicit._rule import Decay, Family, Rule
 from abscise.implicit._slopes import Leak
+from abscise.implicit._times import pooled
 
 HELD = 10.0
 """From this ratio on, nearly all units of many weights stay where the law above has them."""
@@ -87,13 +87,20 @@ def _divides(rule: Rule) -> bool:
 
 
 def _against(leak: Leak, part: Part, rule: Rule, weights: Sequence[Part]) -> Against:
-    """One part against what reads its units: weights of the size that all weights have."""
-    assert part.gradient_rms is not None
+    """One part against what reads its units: weights of the size that all weights have.
+
+    Of several layers the one with the smallest gradients counts, for what writes and what reads.
+    """
     size = pooled([(it.numbers, it.start) for it in weights]) if weights else part.start
-    pairs = [(it.numbers, it.gradient_rms or 0.0) for it in weights]
-    written = leak.slope * part.gradient_rms / size
-    read = leak.slope * (pooled(pairs) if pairs else part.gradient_rms) / part.start
+    written = leak.slope * _quietest(part) / size
+    read = leak.slope * min(map(_quietest, weights), default=_quietest(part)) / part.start
     floor = rule.gain * rule.lr * math.cbrt(written**2 * read) / (2 * rule.strength)
     opposite = rule.gain * rule.lr * math.cbrt(read**2 * written) / (2 * rule.strength)
     ratio = math.sqrt(written * read) / rule.strength
     return Against(ratio, floor, written * opposite, rule.eps, part.kind is Kind.WEIGHT)
+
+
+def _quietest(part: Part) -> float:
+    """The smallest gradients of a layer of the part."""
+    sizes = [it.gradient_rms for it in part.layers if it.gradient_rms is not None]
+    return min(sizes, default=part.gradient_rms or 0.0)

@@ -17,7 +17,8 @@ def diagnosis_view(diagnosis: Diagnosis) -> RenderableType:
         Text(diagnosis.verdict),
         Text(),
         parts_table(diagnosis),
-        Text(f"steps: until below {threshold}, once the data gradient is gone"),
+        Text(f"steps: until below {threshold}, once the data gradient is gone;"),
+        Text("of layers, the first to get there and the last"),
         Text("noise: how far it keeps a living weight from zero"),
         Text("share: of a weight, what one step takes at most (a*lam/eps)"),
     ]
@@ -53,10 +54,23 @@ def _steps(part: Part) -> str:
     steps = part.steps_at_least if part.steps is None else part.steps
     if steps is None:
         return UNKNOWN
+    last = part.layers[-1].soonest if part.layers else steps
+    first, final = _thousands(steps), _thousands(last)
+    shown = _count(steps) if first == final else f"{first}-{final}"
+    return f">{shown}" if part.steps is None and not math.isinf(steps) else shown
+
+
+def _count(steps: float) -> str:
     if math.isinf(steps):
         return "never"
-    shown = f"{steps:,.0f}" if steps < 1e6 else _short(steps)
-    return f">{shown}" if part.steps is None else shown
+    return f"{steps:,.0f}" if steps < 1e6 else _short(steps)
+
+
+def _thousands(steps: float) -> str:
+    """Shorter, for two of them in one cell."""
+    if 10_000 <= steps < 999_500:
+        return f"{steps / 1e3:.0f}k"
+    return f"{steps / 1e6:.1f}M" if 999_500 <= steps < 1e9 else _count(steps)
 
 
 def _short(value: float | None) -> str:

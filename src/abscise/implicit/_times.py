@@ -1,0 +1,171 @@
+"""How long the parameters of a part take to vanish, layer by layer."""
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from abscise.implicit._diagnosis import Layer
+from abscise.implicit._law import History, history_of, steps_to
+from abscise.implicit._rule import Decay, Family, Rule
+
+_SECONDS = ("exp_avg_sq", "square_avg", "sum")
+_STATE = "state of the optimizer"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked about every part.
+
+    Args:
+        steps: Of the run, or None.
+        threshold: Below it a weight counts as dead.
+        gradient_rms: Size of the gradients of each parameter by name, where it is known.
+        source: Where those come from.
+        layers: Names of the parameters whose rows or scales are units.
+    """
+
+    steps: int | None
+    threshold: float
+    gradient_rms: Mapping[str, float]
+    source: str
+    layers: frozenset[str]
+
+
+def pooled(sizes: Iterable[tuple[int, float]]) -> float:
+    """Root mean square of all numbers, from the counts and root mean squares of their parts."""
+    counts, squares = zip(*((count, count * size**2) for count, size in sizes), strict=True)
+    return math.sqrt(sum(squares) / sum(counts))
+
+
+def rms_of(tensors: Collection[Tensor], numbers: int) -> float:
+    """Root mean square of all elements of `tensors`, `numbers` in all."""
+    with torch.no_grad():
+        return math.sqrt(sum(float(it.double().square().sum()) for it in tensors) / numbers)
+
+
+def times_of(
+    rule: Rule,
+    tensors: Mapping[str, Tensor],
+    states: Mapping[str, Mapping[str, Any]],
+    question: Question,
+) -> dict[str, Any]:
+    """The fields of a part about gradients and times; `states` are the optimizer's, by name.
+
+    Each of `question.layers` has times of its own, by its own size and gradients: those of all
+    numbers together are those of the largest layer or of the loudest.
+    """
+    numbers = sum(tensor.numel() for tensor in tensors.values())
+    start = rms_of(tensors.values(), numbers)
+    rms, source, history = _before(rule, tensors, states, question)
+    found: dict[str, Any] = {"gradient_rms": rms, "gradient_source": source}
+    if start == 0:
+        return found | {"steps": 0.0, "steps_at_least": 0.0}
+    layers = _layers(rule, tensors, states, question)
+    if layers:
+        found["layers"] = layers
+        found["steps"] = layers[0].steps
+        found["steps_at_least"] = min(it.steps_at_least for it in layers)
+    else:
+        found["steps"], found["steps_at_least"] = _steps(rule, start, history, question)
+    if found["steps"] is not None:
+        tiny = min(torch.finfo(tensor.dtype).tiny for tensor in tensors.values())
+        found["subnormal_after"] = steps_to(rule, start, tiny, history)
+    elif question.steps is not None:
+        nearest = min((it.start for it in layers), default=start)
+        found["largest_gradient"] = _largest_gradient(rule, nearest, question, question.steps)
+    return found
+
+
+def _layers(
+    rule: Rule,
+    tensors: Mapping[str, Tensor],
+    states: Mapping[str, Mapping[str, Any]],
+    question: Question,
+) -> tuple[Layer, ...]:
+    """The layers above the threshold, the first to get below it first."""
+    found = []
+    for name in [it for it in tensors if it in question.layers]:
+        alone = {name: tensors[name]}
+        start = rms_of(alone.values(), alone[name].numel())
+        if start > question.threshold:
+            rms, _, history = _before(rule, alone, states, question)
+            steps, least = _steps(rule, start, history, question)
+            found.append(Layer(name, alone[name].numel(), start, rms, steps, least))
+    return tuple(sorted(found, key=lambda it: it.soonest))
+
+
+def _steps(
+    rule: Rule, start: float, history: History | None, question: Question
+) -> tuple[float | None, float]:
+    """Steps from `start` to the threshold; and the same if there never was a gradient."""
+    least = steps_to(rule, start, question.threshold)
+    if not rule.adaptive or rule.decay is not Decay.COUPLED:
+        return least, least
+    if history is None:
+        return None, least
+    return steps_to(rule, start, question.threshold, history), least
+
+
+def _largest_gradient(rule: Rule, start: float, question: Question, steps: int) -> float | None:
+    """Largest size of earlier gradients with which a weight dies within `steps`; None: none."""
+
+    def fits(rms: float) -> bool:
+        history = history_of(rule, rms, steps)
+        return steps_to(rule, start, question.threshold, history) <= steps
+
+    low, high = -12.0, 6.0
+    if not fits(10**low):
+        return None
+    for _ in range(12):
+        middle = (low + high) / 2
+        low, high = (middle, high) if fits(10**middle) else (low, middle)
+    return float(10**low)
+
+
+def _before(
+    rule: Rule,
+    tensors: Mapping[str, Tensor],
+    states: Mapping[str, Mapping[str, Any]],
+    question: Question,
+) -> tuple[float | None, str | None, History | None]:
+    """Size of the gradients so far, where it comes from, and what the optimizer remembers."""
+    given = [question.gradient_rms[name] for name in tensors if name in question.gradient_rms]
+    if len(given) == len(tensors):
+        sizes = [tensor.numel() for tensor in tensors.values()]
+        rms = pooled(zip(sizes, given, strict=True))
+        return rms, question.source, history_of(rule, rms, _age(rule, question))
+    history = _remembered(rule, [states[name] for name in tensors])
+    if history is None:
+        return None, None, None
+    if rule.family is Family.ADAGRAD:
+        mean = history.second / history.steps
+    else:
+        mean = history.second / (1 - rule.memory**history.steps)
+    return math.sqrt(mean), _STATE, history
+
+
+def _age(rule: Rule, question: Question) -> int:
+    """Steps that the given gradients are taken to have lasted: half the run, or the memory."""
+    if question.steps is not None:
+        return max(1, question.steps // 2)
+    return round(10 / (1 - rule.memory)) if rule.memory < 1 else 1
+
+
+def _remembered(rule: Rule, states: Sequence[Mapping[str, Any]]) -> History | None:
+    key = next((name for name in _SECONDS if states and all(name in it for it in states)), None)
+    if key is None or not rule.adaptive:
+        return None
+    if rule.amsgrad and all("max_exp_avg_sq" in state for state in states):
+        key = "max_exp_avg_sq"
+    steps = int(max(float(state.get("step", 0)) for state in states))
+    if steps == 0:
+        return None
+    numbers = sum(state[key].numel() for state in states)
+    second = sum(float(state[key].double().sum()) for state in states) / numbers
+    updates = (state["acc_delta"] for state in states if "acc_delta" in state)
+    update = sum(float(it.double().sum()) for it in updates) / numbers
+    return History(second, update, steps)
