@@ -95,6 +95,26 @@ def test_units_may_die_where_output_and_gradient_fade_far_below_0(activation: nn
     assert long.outcome is Outcome.DEPENDS
 
 
+class NewGELUActivation(nn.Module):
+    """By hand, as in libraries of language models: what is called is tanh."""
+
+    @override
+    def forward(self, inputs: Tensor) -> Tensor:
+        inside = (2 / torch.pi) ** 0.5 * (inputs + 0.044715 * inputs**3)
+        return 0.5 * inputs * (1 + torch.tanh(inside))
+
+
+class HardSwishMe(NewGELUActivation):
+    """A name that has another in it."""
+
+
+def test_a_fading_function_by_hand_is_known_by_the_name_of_its_class() -> None:
+    found = asked(Adam, net(NewGELUActivation()), **L2)
+    assert found.network.living == ("gelu", "tanh")
+    assert found.outcome is Outcome.DEPENDS
+    assert asked(Adam, net(HardSwishMe()), **L2).network.living == ("tanh",)
+
+
 class Functional(nn.Module):
     """No module tells that it rectifies."""
 
@@ -130,6 +150,18 @@ def test_functions_that_rectify_are_seen_with_example_inputs(
 def test_a_clamp_that_lets_negative_numbers_through_does_not_rectify() -> None:
     model = Functional(lambda it: it.clamp(min=-1))
     assert diagnose(model, Adam(model.parameters(), **L2), X).network.dying == ()
+
+
+def test_a_module_that_is_never_called_tells_nothing_once_there_are_inputs() -> None:
+    model = net(nn.Tanh())
+    model.append(nn.Identity())
+    model[-1].unused = nn.ReLU()
+    optimizer = Adam(model.parameters(), **L2)
+    assert diagnose(model, optimizer).network.dying == ("relu",)
+    found = diagnose(model, optimizer, X, steps=10_000, gradient_rms=1e-3)
+    assert found.network.dying == ()
+    assert found.outcome is Outcome.UNLIKELY
+    assert not any(module._forward_pre_hooks for module in model.modules())
 
 
 def test_activations_can_be_named_and_must_be_known() -> None:

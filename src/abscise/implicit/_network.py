@@ -33,6 +33,9 @@ LIVES = frozenset(
 FADES = frozenset({"gelu", "glu", "logsigmoid", "mish", "sigmoid", "silu", "softplus"})
 """Those of them whose output and gradient both go to 0 on one side, far from 0: nearly silent."""
 
+_SPELLED: Mapping[str, str] = {"gelu": "gelu", "silu": "silu", "swish": "silu", "mish": "mish"}
+"""What a class that computes one of them by hand has in its name, such as NewGELUActivation."""
+
 _NORMS = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, nn.InstanceNorm1d, nn.InstanceNorm2d)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
@@ -86,12 +89,12 @@ def look_at(
         InputError: The inputs do not run, or a name is not known.
     """
     given = {_known(name) for name in activations}
-    names = given | {type(module).__name__.lower() for module in model.modules()}
     if example_inputs is None:
+        names = {_kind_of(it) for it in model.modules()}
         leaks = {leak_of_module(it) for it in model.modules()}
-    else:  # what is called leaks, not what is there
-        called, leaks = _called(model, example_inputs)
-        names |= called
+    else:  # what is called counts, not what is there
+        names, leaks = _called(model, example_inputs)
+    names |= given
     seen = {it.name for it in leaks if it is not None}
     leaks |= {leak_of_name(it) for it in given - seen}
     known = {it for it in leaks if it is not None}
@@ -159,7 +162,7 @@ def _known(name: str) -> str:
 
 
 def _called(model: nn.Module, example_inputs: ExampleInputs) -> tuple[set[str], set[Leak | None]]:
-    """The names of the functions that a forward calls, and what leaks through them."""
+    """The names of the functions and modules that a forward calls, and what leaks through them."""
     inputs = as_inputs(example_inputs)
     place = next((it.device for it in model.parameters()), torch.device("cpu"))
     args, kwargs = map_tensors((inputs.args, dict(inputs.kwargs)), lambda it: it.to(place))
@@ -171,6 +174,11 @@ def _called(model: nn.Module, example_inputs: ExampleInputs) -> tuple[set[str], 
         names.add(call.name)
         leaks.add(leak_of_call(call.name, call.args, call.kwargs))
 
+    def enter(module: nn.Module, _args: object) -> None:
+        names.add(_kind_of(module))
+
+    for module in copy.modules():
+        _ = module.register_forward_pre_hook(enter)
     watch = FunctionCalls(note)
     with torch.random.fork_rng(), torch.no_grad(), watch:
         try:
@@ -180,6 +188,13 @@ def _called(model: nn.Module, example_inputs: ExampleInputs) -> tuple[set[str], 
             message = f"{type(model).__name__} does not run on the example inputs: {reason}"
             raise InputError(message) from problem
     return names, leaks
+
+
+def _kind_of(module: nn.Module) -> str:
+    name = type(module).__name__.lower()
+    if name in DIES | LIVES or "hard" in name:
+        return name
+    return next((known for part, known in _SPELLED.items() if part in name), name)
 
 
 class Call(NamedTuple):
