@@ -14,6 +14,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from _verdict_views import draw, verdict_table
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
 PAGES = tuple(
@@ -24,11 +26,13 @@ PAGES = tuple(
         "docs/denormals.md",
         "docs/sparsify.md",
         "docs/sensitivity.md",
+        "docs/doctor.md",
     )
 )
 OVERHEAD = "step-overhead-benchmark.jsonl"
 COST = "sensitivity-cost-benchmark.jsonl"
 SHRINKING = "shrinking-benchmark.jsonl"
+VERDICTS = "doctor-verdicts.jsonl"
 
 
 def main() -> int:
@@ -43,6 +47,8 @@ def main() -> int:
         current = current and before == after
         if not options.check:
             _ = page.write_text(after, encoding="utf-8")
+    if not options.check and (RESULTS / VERDICTS).exists():
+        draw(runs(VERDICTS), ROOT / "docs" / "doctor-verdicts.svg")
     return int(options.check and not current)
 
 
@@ -73,6 +79,8 @@ def blocks() -> Mapping[str, str]:
         found["sensitivity"] = sensitivity(runs(COST))
     if (RESULTS / OVERHEAD).exists():
         found["overhead"] = overhead(runs(OVERHEAD))
+    if (RESULTS / VERDICTS).exists():
+        found["verdicts"] = verdict_table(runs(VERDICTS))
     return found
 
 

@@ -25,7 +25,7 @@ def net(activation: nn.Module | None = None, *, norm: bool = True) -> nn.Sequent
 def asked(kind: Callable[..., Optimizer], model: nn.Module, **options: Any) -> Diagnosis:
     told = {key: options.pop(key) for key in ("gradient_rms", "steps") if key in options}
     optimizer = kind(model.parameters(), **options)
-    return diagnose(model, optimizer, X, **{"steps": 10_000, "gradient_rms": 1e-3, **told})
+    return diagnose(model, optimizer, X, **{"steps": 20_000, "gradient_rms": 1e-3, **told})
 
 
 L2: dict[str, Any] = {"lr": 1e-3, "weight_decay": 1e-4}
@@ -34,6 +34,7 @@ VERDICTS: dict[str, tuple[Callable[..., Optimizer], dict[str, Any], Outcome]] = 
     "RMSprop": (RMSprop, L2, Outcome.WILL_DIE),
     "Adam of unknown gradients": (Adam, L2 | {"gradient_rms": None}, Outcome.DEPENDS),
     "Adam of a run that is not told": (Adam, L2 | {"steps": None}, Outcome.DEPENDS),
+    "a run hardly long enough": (Adam, L2 | {"steps": 10_000}, Outcome.FEW),
     "a short run": (Adam, L2 | {"steps": 1000}, Outcome.TOO_SLOW),
     "AMSGrad": (Adam, L2 | {"amsgrad": True}, Outcome.TOO_SLOW),
     "a large eps": (Adam, L2 | {"eps": 1e-3}, Outcome.TOO_SLOW),
@@ -363,3 +364,24 @@ def test_a_diagnosis_is_json(name: str) -> None:
     again = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert again["outcome"] == outcome.value
     assert len(again["parts"]) == len(found.parts)
+
+
+def test_few_units_die_where_silence_must_come_in_the_first_half() -> None:
+    soon = asked(Adam, net(), **L2).parts[0].steps
+    assert soon is not None
+
+    def outcome_of(run: int) -> Outcome:
+        # The gradients count as having lasted for half the run: long runs change the time a little.
+        return asked(Adam, net(), **L2, steps=run).outcome
+
+    found = [outcome_of(round(soon * share)) for share in (0.9, 1.1, 1.9, 2.1)]
+    assert found == [Outcome.TOO_SLOW, Outcome.FEW, Outcome.FEW, Outcome.WILL_DIE]
+    few = asked(Adam, net(), **L2, steps=round(1.5 * soon))
+    part = min((it for it in few.parts if it.layers), key=lambda it: it.steps or 0)
+    assert part.steps is not None
+    assert f"if it is silent by step {round(1.5 * soon) - part.steps:,.0f}" in few.verdict
+    assert few.less
+    (advice,) = (line for line in few.more if line.startswith("beta2"))
+    shorter = (0.9, float(advice.split()[1].rstrip(":")))
+    again = asked(Adam, net(), **L2, steps=round(1.5 * soon), betas=shorter)
+    assert again.outcome is Outcome.WILL_DIE

@@ -161,8 +161,8 @@ def _more_by_rules(rules: Iterable[Rule]) -> list[str]:
 
 
 def _more_by_memory(parts: Sequence[Part], rules: Sequence[Rule], steps: int | None) -> list[str]:
-    """A shorter memory, where it alone brings death into the run."""
-    late = [it for it in parts if it.fate is Fate.DIES_LATER and it.kind is Kind.WEIGHT]
+    """A shorter memory, where it alone brings death into the first half of the run."""
+    late = _late(parts)
     if steps is None or not late or len({*rules}) != 1:
         return []
     (rule,) = {*rules}
@@ -174,7 +174,7 @@ def _more_by_memory(parts: Sequence[Part], rules: Sequence[Rule], steps: int | N
         first = late[0].layers[0] if late[0].layers else late[0]
         history = history_of(shorter, first.gradient_rms or 0.0, steps)
         count = steps_to(shorter, first.start, 1e-3, history)
-        if memory < rule.memory and count <= steps:
+        if memory < rule.memory and count <= steps / 2:
             name = "beta2" if rule.family is Family.ADAM else "alpha"
             return [f"{name} {memory:g}: death in {count:,.0f} steps"]
     return []
@@ -182,15 +182,20 @@ def _more_by_memory(parts: Sequence[Part], rules: Sequence[Rule], steps: int | N
 
 def _more_by_decay(parts: Sequence[Part], steps: int | None) -> list[str]:
     """What a decoupled decay would need to be."""
-    late = [it for it in parts if it.fate is Fate.DIES_LATER and it.kind is Kind.WEIGHT]
+    late = _late(parts)
     if steps is None or not late or late[0].decay is not Decay.DECOUPLED:
         return []
     (part, *_) = late
     assert part.steps is not None
     assert part.strength is not None
-    return [
-        f"or weight_decay={part.strength * part.steps / steps:.2g}, which living units feel too"
-    ]
+    enough = part.strength * part.steps / (steps / 2)
+    return [f"or weight_decay={enough:.2g}, which living units feel too"]
+
+
+def _late(parts: Sequence[Part]) -> list[Part]:
+    """Weights of which few or none get there in time."""
+    fates = {Fate.DIES_LATE, Fate.DIES_LATER}
+    return [it for it in parts if it.fate in fates and it.kind is Kind.WEIGHT]
 
 
 def less_of(parts: Sequence[Part], rules: Sequence[Rule | None]) -> tuple[str, ...]:

@@ -21,6 +21,8 @@ from abscise.implicit._verdict import verdict_of
 DEAD = 1e-3
 """Below it a weight counts as dead (Mehta et al. 2019, arXiv 1811.12495: |gamma| < 1e-3)."""
 
+_DEATH = frozenset({Outcome.WILL_DIE, Outcome.FEW, Outcome.DEPENDS})
+
 
 def diagnose(  # noqa: PLR0913 - what a user can know, all of it optional but the first two
     model: nn.Module,
@@ -93,7 +95,7 @@ def diagnose(  # noqa: PLR0913 - what a user can know, all of it optional but th
         verdict=verdict,
         findings=findings_of(network, parts, rules, facts, steps),
         more=more_of(network, parts, rules, steps, batch_size),
-        less=less_of(parts, rules) if outcome in {Outcome.WILL_DIE, Outcome.DEPENDS} else (),
+        less=less_of(parts, rules) if outcome in _DEATH else (),
     )
 
 

@@ -15,6 +15,7 @@ class Fate(StrEnum):
     """What becomes of a weight once its unit gets no data gradient any more."""
 
     DIES = "dies"
+    DIES_LATE = "dies, if silent early in the run"
     DIES_LATER = "dies after the run"
     DEPENDS = "depends on its gradients"
     CYCLES = "jumps around zero"
@@ -26,6 +27,7 @@ class Outcome(StrEnum):
     """What becomes of the units of the network."""
 
     WILL_DIE = "units can die within the run"
+    FEW = "few units can die within the run"
     DEPENDS = "depends on the gradients"
     TOO_SLOW = "units die too slowly"
     UNLIKELY = "units hardly die"

@@ -123,7 +123,10 @@ def _timed(  # noqa: PLR0911 - one return per fate
         told = "next to no gradients" if largest is None else f"gradients below {largest:.1g}"
         return Fate.DEPENDS, f"dies within the run where it had {told}"
     if steps <= run:
-        return Fate.DIES, f"{steps:,.0f}{first}{_rest(layers, run)}"
+        told = f"{steps:,.0f}{first}{_rest(layers, run)}"
+        if steps <= run / 2:
+            return Fate.DIES, told
+        return Fate.DIES_LATE, f"{told}: if it is silent by step {run - steps:,.0f}"
     return Fate.DIES_LATER, f"{steps:,.0f} steps{first}, the run has {run:,}"
 
 

@@ -8,6 +8,17 @@ from abscise.implicit._network import CARRIERS, FADES, Network
 from abscise.implicit._outweighed import Against, against
 from abscise.implicit._rule import Decay, Rule
 
+_RANKS = (
+    Fate.DIES,
+    Fate.DEPENDS,
+    Fate.DIES_LATE,
+    Fate.DIES_LATER,
+    Fate.CYCLES,
+    Fate.STAYS,
+    Fate.UNKNOWN,
+)
+"""Which of two parts a unit dies with."""
+
 
 def verdict_of(  # noqa: PLR0911 - one return per reason
     name: str,
@@ -43,31 +54,29 @@ def carriers_of(parts: Sequence[Part]) -> list[Part]:
 
 
 def _timed(name: str, network: Network, best: Part) -> tuple[Outcome, str]:
-    what = _what(name, best)
+    what, kind, why = _what(name, best), best.kind, best.why
     unseen = "" if network.dying else ", if there is a ReLU: none was found"
-    match best.fate:
-        case Fate.DIES:
-            text = f"Units can die: {what}: {best.kind} of a silent unit vanish in {best.why}"
-            return Outcome.WILL_DIE, f"{text}{unseen}."
-        case Fate.DEPENDS:
-            text = f"Units may die: {what}: {best.kind}: {best.why}"
-            return Outcome.DEPENDS, f"{text}{unseen}."
-        case Fate.DIES_LATER:
-            text = f"No unit will die in time: {what}: {best.kind} need {best.why}."
-            return Outcome.TOO_SLOW, text
-        case _:
-            return Outcome.WILL_NOT, f"No unit will die: {what}: {best.why}."
+    vanish = f"die: {what}: {kind} of a silent unit vanish in {why}{unseen}."
+    told = {
+        Fate.DIES: (Outcome.WILL_DIE, f"Units can {vanish}"),
+        Fate.DIES_LATE: (Outcome.FEW, f"Few units can {vanish}"),
+        Fate.DEPENDS: (Outcome.DEPENDS, f"Units may die: {what}: {kind}: {why}{unseen}."),
+        Fate.DIES_LATER: (
+            Outcome.TOO_SLOW,
+            f"No unit will die in time: {what}: {kind} need {why}.",
+        ),
+    }
+    return told.get(best.fate, (Outcome.WILL_NOT, f"No unit will die: {what}: {why}."))
 
 
 def gets_there(part: Part) -> bool:
     """Does it die within the run, as far as is known?"""
-    return part.fate in {Fate.DIES, Fate.DEPENDS}
+    return part.fate in {Fate.DIES, Fate.DIES_LATE, Fate.DEPENDS}
 
 
 def _order(part: Part) -> tuple[int, float]:
-    rank = [Fate.DIES, Fate.DEPENDS, Fate.DIES_LATER, Fate.CYCLES, Fate.STAYS, Fate.UNKNOWN]
     steps = part.steps if part.steps is not None else part.steps_at_least
-    return rank.index(part.fate), NEVER if steps is None else steps
+    return _RANKS.index(part.fate), NEVER if steps is None else steps
 
 
 def _without_relu(
@@ -96,7 +105,7 @@ def _held(network: Network, found: Sequence[Against], threshold: float) -> bool:
 
 
 def _nearly_silent(name: str, best: Part, through: str) -> tuple[Outcome, str]:
-    dies = best.fate is Fate.DIES
+    dies = best.fate in {Fate.DIES, Fate.DIES_LATE}
     end = f"with none at all {best.kind} vanish in {best.why}" if dies else best.why
     return Outcome.DEPENDS, f"Units may die: {_what(name, best)}: {through}; {end}."
 

@@ -1,0 +1,112 @@
+"""The table and the picture of what the doctor said and what came of it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+Entry = Mapping[str, Any]
+COLOURS = {
+    "units can die within the run": "#0072b2",
+    "few units can die within the run": "#e69f00",
+    "depends on the gradients": "#cc79a7",
+    "units hardly die": "#009e73",
+    "units die too slowly": "#666666",
+    "units do not die": "#000000",
+}
+"""By what the doctor can say, in the order of the tables (Okabe and Ito)."""
+
+NEVER = 30.0  # where the picture has what never gets there, in runs
+
+
+def verdict_table(recorded: Sequence[Entry]) -> str:
+    """A row for each thing that the doctor said, then one for each kind of run."""
+    rows = ["| the doctor said | kinds of runs | units gone, % |", "|---|---:|---:|"]
+    for said in COLOURS:
+        gone = [share for it in recorded if it["outcome"] == said for share in it["gone"]]
+        count = sum(it["outcome"] == said for it in recorded)
+        if count:
+            rows.append(f"| {said} | {count} | {min(gone):.1f} to {max(gone):.1f} |")
+    rows += [
+        "",
+        "| trained | the doctor said | a silent unit vanishes in, % of the run | units gone, % |",
+        "|---|---|---:|---:|",
+    ]
+    for entry in ordered(recorded):
+        rows.append(
+            f"| {trained(entry)} | {entry['outcome']} | {share_of_run(entry)} "
+            f"| {gone_of(entry['gone'])} |"
+        )
+    return "\n".join(rows)
+
+
+def ordered(recorded: Sequence[Entry]) -> list[Entry]:
+    """By what was said, and the fastest first."""
+    said = [*COLOURS]
+    return sorted(recorded, key=lambda it: (said.index(it["outcome"]), share_at(it)))
+
+
+def trained(entry: Entry) -> str:
+    """Data, network and method."""
+    strength = f", {entry['strength']:g}" if entry["strength"] else ""
+    return f"{entry['dataset']}, {entry['network']}: {entry['about']}{strength}"
+
+
+def share_at(entry: Entry) -> float:
+    """Steps to vanish over the steps of the run; `NEVER` at most."""
+    steps = entry["first_steps"]
+    return NEVER if steps is None else min(NEVER, float(steps) / float(entry["steps"]))
+
+
+def share_of_run(entry: Entry) -> str:
+    """The same in words."""
+    share = share_at(entry)
+    if entry["first_steps"] is None:
+        return "never"
+    return f"> {100 * NEVER:,.0f}" if share == NEVER else f"{100 * share:.0f}"
+
+
+def gone_of(shares: Sequence[float]) -> str:
+    """Mean over the seeds, and the ends."""
+    if len(shares) == 1:
+        return f"{shares[0]:.1f} (one seed)"
+    return f"{fmean(shares):.1f} ({min(shares):.1f}-{max(shares):.1f})"
+
+
+def draw(recorded: Sequence[Entry], out: Path) -> None:
+    """Units gone against the time that a silent unit takes: an SVG, the same each time."""
+    import matplotlib as mpl  # noqa: PLC0415 - only where a picture is asked for
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    with mpl.rc_context({"svg.hashsalt": "abscise", "svg.fonttype": "none", "font.size": 11}):
+        figure = Figure(figsize=(8.4, 4.6), layout="constrained")
+        axes = figure.add_subplot()
+        for said, colour in COLOURS.items():
+            chosen = [it for it in recorded if it["outcome"] == said]
+            if not chosen:
+                continue
+            means = [fmean(it["gone"]) for it in chosen]
+            below = [mean - min(it["gone"]) for mean, it in zip(means, chosen, strict=True)]
+            above = [max(it["gone"]) - mean for mean, it in zip(means, chosen, strict=True)]
+            _ = axes.errorbar(
+                [share_at(it) for it in chosen],
+                means,
+                yerr=[below, above],
+                fmt="o",
+                color=colour,
+                capsize=3,
+                label=said,
+            )
+        axes.set_xscale("log")
+        axes.set_xlim(0.012, 1.6 * NEVER)
+        ticks = {0.02: "2", 0.05: "5", 0.1: "10", 0.2: "20", 0.5: "50", 1.0: "100"}
+        ticks[NEVER] = f"> {100 * NEVER:,.0f}\nor never"
+        axes.set_xticks([*ticks], [*ticks.values()])
+        axes.set_xticks([], minor=True)
+        for place in (0.5, 1.0):
+            _ = axes.axvline(place, color="#bbbbbb", linewidth=1, zorder=0)
+        axes.set_xlabel("steps until a silent unit is gone, as foretold: % of the run's")
+        axes.set_ylabel("units gone at the end, %")
+        _ = axes.legend(title="what the doctor said", frameon=False)
+        axes.spines[["top", "right"]].set_visible(b=False)
+        figure.savefig(out, format="svg", metadata={"Date": None})

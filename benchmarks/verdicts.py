@@ -1,0 +1,128 @@
+"""What `abscise doctor` says before a training, beside what came of it in the recorded runs.
+
+For each kind of run in the files of `abscise reproduce`, the network is built anew as it was before
+its first step, the gradients are measured on a few batches, and nothing is trained.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from _recording import record, surroundings
+
+from abscise.implicit import Diagnosis, Kind, diagnose, gradient_sizes
+from abscise.train import Data, Recipe, build_model, build_optimizer, data_for, recipe_from
+
+BATCHES = 20
+BESIDE = frozenset(
+    {"adadelta-wd", "adagrad-wd", "adam-wd", "group-lasso", "l1", "random-units", "sgd-wd", "sgl"}
+    | {"slimming"}
+)
+"""Methods in which something beside the optimizer acts, of which the doctor knows nothing."""
+
+Key = tuple[str, str, str, str, float | None]
+
+
+def main() -> int:
+    """Diagnose each kind of run once, with the recipe of its first seed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    _ = parser.add_argument("runs", nargs="+", type=Path, help="files of finished runs")
+    _ = parser.add_argument("--data-root", type=Path)
+    _ = parser.add_argument("--out", type=Path, help="file of JSON lines, written anew")
+    options = parser.parse_args()
+    if options.out is not None and options.out.exists():
+        options.out.unlink()  # a whole comparison each time
+    known: dict[tuple[str, int], Data] = {}
+    for key, runs in grouped(options.runs).items():
+        recipe = recipe_from(runs[0]["recipe"])
+        place = (recipe.data, recipe.limit)
+        if place not in known:
+            known[place] = data_for(recipe, options.data_root)
+        entry = compared(key, runs, recipe, known[place])
+        record({**entry, **surroundings()}, options.out)
+        _ = sys.stdout.write(f"{' '.join(map(str, key))}: {entry['outcome']}; {entry['gone']}\n")
+    return 0
+
+
+def grouped(files: Sequence[Path]) -> dict[Key, list[dict[str, Any]]]:
+    """The runs that differ in their seed only, the smallest seed first."""
+    found: dict[Key, list[dict[str, Any]]] = {}
+    for run in sorted(lines_of(files), key=lambda it: it["seed"]):
+        if run["method"] not in BESIDE:
+            strength = run["notes"]["strength"]
+            place = (run["experiment"], run["dataset"], run["network"], run["method"])
+            found.setdefault((*place, strength), []).append(run)
+    return found
+
+
+def lines_of(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    """All finished runs."""
+    for file in files:
+        yield from map(json.loads, file.read_text(encoding="utf-8").splitlines())
+
+
+def compared(
+    key: Key, runs: Sequence[Mapping[str, Any]], recipe: Recipe, data: Data
+) -> dict[str, Any]:
+    """Verdict and outcome, as plain values."""
+    steps = recipe.epochs * (len(data.train) // recipe.batch_size)
+    found = asked(recipe, data, steps)
+    soonest = [
+        part.layers[0]
+        for part in found.parts
+        if part.layers and part.kind in {Kind.WEIGHT, Kind.GAMMA}
+    ]
+    first = min(soonest, key=lambda it: it.soonest, default=None)
+    experiment, dataset, network, method, strength = key
+    return {
+        "experiment": experiment,
+        "dataset": dataset,
+        "network": network,
+        "method": method,
+        "strength": strength,
+        "about": runs[0]["notes"]["about"].partition(";")[0],
+        "seeds": [run["seed"] for run in runs],
+        "steps": steps,
+        "outcome": found.outcome.value,
+        "verdict": found.verdict,
+        "first_layer": None if first is None else first.name,
+        "first_steps": None if first is None else finite(first.soonest),
+        "gone": [share(run["notes"]["dead"]) for run in runs],
+    }
+
+
+def asked(recipe: Recipe, data: Data, steps: int) -> Diagnosis:
+    """The diagnosis of the recipe, as `abscise doctor` makes it."""
+    _ = torch.manual_seed(recipe.seed)
+    model = build_model(recipe)
+    order = torch.randperm(
+        len(data.train), generator=torch.Generator().manual_seed(recipe.seed)
+    ).split(recipe.batch_size)[:BATCHES]
+    batches = ((data.train.inputs[it], data.train.labels[it]) for it in order)
+    return diagnose(
+        model,
+        build_optimizer(recipe, model),
+        data.train.inputs[:2],
+        steps=steps,
+        batch_size=recipe.batch_size,
+        gradient_rms=gradient_sizes(model, batches),
+    )
+
+
+def share(layers: Sequence[Mapping[str, Any]]) -> float:
+    """Percent of the units whose weights are below 1e-3 at the end."""
+    units = sum(it["units"] for it in layers)
+    return round(100 * sum(it["below"]["0.001"] for it in layers) / units, 2)
+
+
+def finite(steps: float) -> float | None:
+    """None: never."""
+    return None if steps == float("inf") else round(steps)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
