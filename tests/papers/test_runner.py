@@ -126,6 +126,7 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint(tmp_path: Path) -> 
     with pytest.raises(KeyboardInterrupt):
         _ = run_tasks(made, TASKS[:1], place, stop)
     assert done(tmp_path) == []
+    assert any((place.running / TASKS[0].digest).glob("checkpoint.*"))
     assert run_tasks(made, TASKS[:1], place, ignore).finished == 1
     assert (tmp_path / "log").read_text().splitlines()[-1] == "resumed 5"
     assert not place.running.exists()
@@ -162,6 +163,7 @@ def test_missing_data_end_the_call_and_keep_what_is_finished(tmp_path: Path) -> 
     with pytest.raises(DataError, match="no data"):
         _ = run_tasks(Failing(tmp_path / "log", DataError("no data")), TASKS, place, ignore)
     assert done(tmp_path) == [TASKS[0]]
+    assert not place.running.exists()  # it had not come to a checkpoint
 
 
 def test_what_a_process_killed_after_its_line_left_behind_is_removed(tmp_path: Path) -> None:

@@ -132,14 +132,20 @@ def run_tasks(experiment: Experiment, tasks: Sequence[Task], place: Place, watch
 def _claimed(experiment: Experiment, place: Place, task: Task) -> Iterator[bool]:
     """Inside, this task is this process's, if it was given True; whatever it left there goes.
 
-    Where the work inside is interrupted, the unfinished run stays, to be gone on with.
+    Where the work inside is interrupted, the unfinished run stays, to be gone on with; where it had
+    not come to a checkpoint, nothing stays.
     """
     with ExitStack() as stack:
         mine = _locked_claim(place, task, stack)
         # Whoever held the claim before us has written the line before giving it up; so the empty
         # file may go with the claim: who opened it before that finds the line.
         free = mine and task.key not in _done(experiment, place)
-        yield free
+        try:
+            yield free
+        except BaseException:
+            if mine and not any((place.running / task.digest).glob("checkpoint.*")):
+                _sweep_up(place, task)
+            raise
         if mine:
             _sweep_up(place, task)
 
