@@ -1,7 +1,8 @@
 """What `abscise doctor` says before a training, beside what came of it in the recorded runs.
 
 For each kind of run in the files of `abscise reproduce`, the network is built anew as it was before
-its first step, the gradients are measured on a few batches, and nothing is trained.
+its first step, the gradients are measured on a few batches, and nothing is trained. Runs in which
+something beside the optimizer acts, such as a penalty, are left out.
 """
 
 import argparse
@@ -12,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _recording import record, surroundings
+from _recording import surroundings
 
-from abscise.implicit import Diagnosis, Kind, diagnose, gradient_sizes
+from abscise.implicit import Diagnosis, diagnose, gradient_sizes
+from abscise.store import write_bytes_atomically
 from abscise.train import Data, Recipe, build_model, build_optimizer, data_for, recipe_from
 
 BATCHES = 20
@@ -24,7 +26,7 @@ BESIDE = frozenset(
 )
 """Methods in which something beside the optimizer acts, of which the doctor knows nothing."""
 
-Key = tuple[str, str, str, str, float | None]
+Key = tuple[str, str, str, str, float | None, str]
 
 
 def main() -> int:
@@ -34,17 +36,21 @@ def main() -> int:
     _ = parser.add_argument("--data-root", type=Path)
     _ = parser.add_argument("--out", type=Path, help="file of JSON lines, written anew")
     options = parser.parse_args()
-    if options.out is not None and options.out.exists():
-        options.out.unlink()  # a whole comparison each time
     known: dict[tuple[str, int], Data] = {}
+    entries = []
     for key, runs in grouped(options.runs).items():
         recipe = recipe_from(runs[0]["recipe"])
         place = (recipe.data, recipe.limit)
         if place not in known:
             known[place] = data_for(recipe, options.data_root)
         entry = compared(key, runs, recipe, known[place])
-        record({**entry, **surroundings()}, options.out)
-        _ = sys.stdout.write(f"{' '.join(map(str, key))}: {entry['outcome']}; {entry['gone']}\n")
+        entries.append({**entry, **surroundings()})
+        _ = sys.stdout.write(
+            f"{' '.join(map(str, key[:-1]))}: {entry['outcome']}; {entry['gone']}\n"
+        )
+    if options.out is not None:  # a whole comparison each time
+        lines = [json.dumps(it, sort_keys=True, allow_nan=False) + "\n" for it in entries]
+        write_bytes_atomically(options.out, "".join(lines).encode())
     return 0
 
 
@@ -55,7 +61,8 @@ def grouped(files: Sequence[Path]) -> dict[Key, list[dict[str, Any]]]:
         if run["method"] not in BESIDE:
             strength = run["notes"]["strength"]
             place = (run["experiment"], run["dataset"], run["network"], run["method"])
-            found.setdefault((*place, strength), []).append(run)
+            recipe = json.dumps({**run["recipe"], "seed": 0}, sort_keys=True)
+            found.setdefault((*place, strength, recipe), []).append(run)
     return found
 
 
@@ -71,13 +78,8 @@ def compared(
     """Verdict and outcome, as plain values."""
     steps = recipe.epochs * (len(data.train) // recipe.batch_size)
     found = asked(recipe, data, steps)
-    soonest = [
-        part.layers[0]
-        for part in found.parts
-        if part.layers and part.kind in {Kind.WEIGHT, Kind.GAMMA}
-    ]
-    first = min(soonest, key=lambda it: it.soonest, default=None)
-    experiment, dataset, network, method, strength = key
+    experiment, dataset, network, method, strength, _ = key
+    first = found.first
     return {
         "experiment": experiment,
         "dataset": dataset,
@@ -91,7 +93,8 @@ def compared(
         "verdict": found.verdict,
         "first_layer": None if first is None else first.name,
         "first_steps": None if first is None else finite(first.soonest),
-        "gone": [share(run["notes"]["dead"]) for run in runs],
+        "gone": [share(run["notes"]["dead"], "0.001") for run in runs],
+        "far_gone": [share(run["notes"]["dead"], "1e-06") for run in runs],
     }
 
 
@@ -113,10 +116,10 @@ def asked(recipe: Recipe, data: Data, steps: int) -> Diagnosis:
     )
 
 
-def share(layers: Sequence[Mapping[str, Any]]) -> float:
-    """Percent of the units whose weights are below 1e-3 at the end."""
+def share(layers: Sequence[Mapping[str, Any]], threshold: str) -> float:
+    """Percent of the units whose weights are below a threshold at the end."""
     units = sum(it["units"] for it in layers)
-    return round(100 * sum(it["below"]["0.001"] for it in layers) / units, 2)
+    return round(100 * sum(it["below"][threshold] for it in layers) / units, 2)
 
 
 def finite(steps: float) -> float | None:

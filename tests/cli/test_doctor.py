@@ -70,7 +70,7 @@ def test_a_model_of_ones_own_is_diagnosed_as_json(capsys: pytest.CaptureFixture[
     told = "--steps 20000 --gradient-rms 1e-3 --batch-size 32 --format json"
     assert main([*OWN.split(), *ADAM.split(), *told.split()]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert (found["format"], found["optimizer"], found["batch_size"]) == (1, "Adam", 32)
+    assert (found["format"], found["optimizer"], found["batch_size"]) == (2, "Adam", 32)
     assert found["outcome"] == "units can die within the run"
     assert [part["kind"] for part in found["parts"]] == ["weights", "biases"]
     assert 5000 < found["parts"][0]["steps"] < 10000

@@ -379,7 +379,7 @@ def test_few_units_die_where_silence_must_come_in_the_first_half() -> None:
     few = asked(Adam, net(), **L2, steps=round(1.5 * soon))
     part = min((it for it in few.parts if it.layers), key=lambda it: it.steps or 0)
     assert part.steps is not None
-    assert f"if it is silent by step {round(1.5 * soon) - part.steps:,.0f}" in few.verdict
+    assert f"silent by step {round(1.5 * soon) - part.steps:,.0f}" in few.verdict
     assert few.less
     (advice,) = (line for line in few.more if line.startswith("beta2"))
     shorter = (0.9, float(advice.split()[1].rstrip(":")))

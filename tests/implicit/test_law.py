@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD, Adadelta, Adagrad, Adam, AdamW, RMSprop
 
-from abscise.implicit import NEVER, History, Rule, history_of, read_rule, steps_to
+from abscise.implicit import NEVER, Decay, Family, History, Rule, history_of, read_rule, steps_to
 from abscise.implicit import _law as law
 from support.effort import examples
 from support.isolated import Make, steps_below
@@ -247,3 +247,24 @@ def test_a_silenced_unit_of_a_network_dies_when_its_optimizers_state_says() -> N
             last = count
     assert expected > 2000
     assert expected == pytest.approx(last + 1, rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("memory", [0.9, 0.99])
+@pytest.mark.parametrize("square", [0.0, 1e-8, 1e-4, 1.0])
+def test_adadeltas_updates_are_those_of_its_loop(memory: float, square: float) -> None:
+    rule = Rule(
+        family=Family.ADADELTA,
+        decay=Decay.COUPLED,
+        lr=1.0,
+        strength=1e-4,
+        memory=memory,
+        eps=1e-6,
+    )
+    second = update = 0.0
+    for step in range(1, 20_001):
+        second += (1 - memory) * (square - second)
+        moved = (update + rule.eps) / (second + rule.eps) * square
+        update += (1 - memory) * (moved - update)
+        if step in {1, 100, 5000, 20_000}:
+            found = history_of(rule, math.sqrt(square), step).update
+            assert found == pytest.approx(update, rel=1e-3, abs=1e-15)

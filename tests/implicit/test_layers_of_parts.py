@@ -1,5 +1,6 @@
 """Each layer dies in its own time: held to torch's Adam, and what is no layer has none."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -30,12 +31,12 @@ def weights_of(found: Diagnosis) -> Part:
     return part
 
 
-def trained(model: nn.Module, steps: int = 3000) -> Optimizer:
+def trained(model: nn.Module, sizes: Mapping[str, float] = SIZES, steps: int = 3000) -> Optimizer:
     """Adam that has seen gradients of these sizes, and has not moved."""
     optimizer = Adam(model.parameters(), **L2 | {"lr": 0.0})
     for step in range(steps):
         for name, parameter in model.named_parameters():
-            parameter.grad = torch.full_like(parameter, SIZES[name] * (-1) ** step)
+            parameter.grad = torch.full_like(parameter, sizes[name] * (-1) ** step)
         _ = optimizer.step()
     optimizer.param_groups[0]["lr"] = L2["lr"]
     return optimizer
@@ -65,6 +66,22 @@ def test_every_layer_has_the_time_that_adam_takes_for_it() -> None:
     assert [*fallen] == [it.name for it in layers]
     for layer in layers:
         assert layer.steps == pytest.approx(fallen[layer.name], rel=0.03, abs=60)
+
+
+@pytest.mark.parametrize("quiet", [0.0, 1e-5, 1e-4, 1e-3])
+def test_given_gradients_count_together_with_the_decay_that_came_with_them(quiet: float) -> None:
+    model = net()
+    sizes = SIZES | {"0.weight": quiet}
+    optimizer = trained(model, sizes)
+    fresh = Adam(model.parameters(), **L2)
+    layers = weights_of(diagnose(model, fresh, steps=6000, gradient_rms=sizes)).layers
+    assert layers[0].name == "0.weight"
+    steps, least = layers[0].steps, layers[0].steps_at_least
+    assert steps is not None
+    fallen = falls_in(model, optimizer, 3000)["0.weight"]
+    assert steps == pytest.approx(fallen, rel=0.03, abs=60)
+    assert least <= steps + 1e-9
+    assert (least == pytest.approx(steps)) is (quiet == 0.0)
 
 
 def test_a_quiet_layer_dies_although_the_loud_one_does_not() -> None:

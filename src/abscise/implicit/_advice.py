@@ -5,10 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 from abscise.implicit._diagnosis import Fate, Part
-from abscise.implicit._law import NEVER, history_of, steps_to
-from abscise.implicit._network import Kind, Network
+from abscise.implicit._law import NEVER, steps_to
+from abscise.implicit._network import Network
 from abscise.implicit._part import FULL_STEP
 from abscise.implicit._rule import Decay, Family, Rule
+from abscise.implicit._times import lived
 from abscise.implicit._verdict import carriers_of, gets_there
 
 _MANY = 0.01  # share of weights from which a decay that does nothing is worth a line
@@ -126,6 +127,7 @@ def more_of(
     rules: Sequence[Rule | None],
     steps: int | None,
     batch_size: int | None,
+    threshold: float,
 ) -> tuple[str, ...]:
     """How to get more dead units, the strongest means first."""
     known = [rule for rule in rules if rule is not None]
@@ -133,8 +135,9 @@ def more_of(
     if not network.dying and network.living:
         found.append(f"ReLU in place of {', '.join(network.living)}")
     found += _more_by_rules(known)
-    found += _more_by_memory(parts, known, steps)
-    found += _more_by_decay(parts, steps)
+    if network.dying or not network.living:
+        found += _more_by_memory(parts, rules, steps, threshold)
+        found += _more_by_decay(parts, steps)
     if any(rule.decay is Decay.COUPLED and rule.adaptive for rule in known):
         found.append("more weight_decay, or smaller learning rates at the end")
         size = "" if batch_size is None else f" than {batch_size}"
@@ -160,42 +163,49 @@ def _more_by_rules(rules: Iterable[Rule]) -> list[str]:
     return found
 
 
-def _more_by_memory(parts: Sequence[Part], rules: Sequence[Rule], steps: int | None) -> list[str]:
+def _more_by_memory(
+    parts: Sequence[Part], rules: Sequence[Rule | None], steps: int | None, threshold: float
+) -> list[str]:
     """A shorter memory, where it alone brings death into the first half of the run."""
-    late = _late(parts)
-    if steps is None or not late or len({*rules}) != 1:
+    part = _late(parts)
+    if steps is None or part is None or len({*rules}) != 1:
         return []
-    (rule,) = {*rules}
-    forgets = rule.family in {Family.ADAM, Family.RMSPROP} and not rule.amsgrad
-    if not forgets or rule.decay is not Decay.COUPLED:
+    rule, first = rules[part.group], part.layers[0]
+    if rule is None or not _forgets(rule) or first.gradient_rms is None:
         return []
     for memory in (0.995, 0.99, 0.98, 0.95):
         shorter = replace(rule, memory=memory)
-        first = late[0].layers[0] if late[0].layers else late[0]
-        history = history_of(shorter, first.gradient_rms or 0.0, steps)
-        count = steps_to(shorter, first.start, 1e-3, history)
+        history = lived(shorter, first.gradient_rms, first.start, steps // 2)
+        count = steps_to(shorter, first.start, threshold, history)
         if memory < rule.memory and count <= steps / 2:
             name = "beta2" if rule.family is Family.ADAM else "alpha"
             return [f"{name} {memory:g}: death in {count:,.0f} steps"]
     return []
 
 
+def _forgets(rule: Rule) -> bool:
+    """Does a shorter memory bring L2 to full steps sooner?"""
+    remembers = rule.family in {Family.ADAM, Family.RMSPROP} and not rule.amsgrad
+    return remembers and rule.decay is Decay.COUPLED
+
+
 def _more_by_decay(parts: Sequence[Part], steps: int | None) -> list[str]:
     """What a decoupled decay would need to be."""
-    late = _late(parts)
-    if steps is None or not late or late[0].decay is not Decay.DECOUPLED:
+    part = _late(parts)
+    if steps is None or part is None or part.decay is not Decay.DECOUPLED:
         return []
-    (part, *_) = late
     assert part.steps is not None
     assert part.strength is not None
     enough = part.strength * part.steps / (steps / 2)
     return [f"or weight_decay={enough:.2g}, which living units feel too"]
 
 
-def _late(parts: Sequence[Part]) -> list[Part]:
-    """Weights of which few or none get there in time."""
-    fates = {Fate.DIES_LATE, Fate.DIES_LATER}
-    return [it for it in parts if it.fate in fates and it.kind is Kind.WEIGHT]
+def _late(parts: Sequence[Part]) -> Part | None:
+    """What gets there first, if it is late or too late; None where it is not, or not known."""
+    layered = [it for it in carriers_of(parts) if it.layers and it.steps is not None]
+    first = min(layered, key=lambda it: it.steps or 0.0, default=None)
+    late = first is not None and first.fate in {Fate.DIES_LATE, Fate.DIES_LATER}
+    return first if late else None
 
 
 def less_of(parts: Sequence[Part], rules: Sequence[Rule | None]) -> tuple[str, ...]:

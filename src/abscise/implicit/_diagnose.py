@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from abscise._errors import ModelError
 from abscise._inputs import ExampleInputs
 from abscise.implicit._advice import findings_of, less_of, more_of
 from abscise.implicit._diagnosis import Diagnosis, Outcome, Part
-from abscise.implicit._network import CARRIERS, Kind, look_at, parameter_kinds, unit_weights
+from abscise.implicit._network import Kind, look_at, parameter_kinds, unit_weights
 from abscise.implicit._part import describe_part
 from abscise.implicit._rule import read_rule
 from abscise.implicit._times import Question
@@ -45,18 +46,18 @@ def diagnose(  # noqa: PLR0913 - what a user can know, all of it optional but th
     Args:
         model: The network, at any time of its training.
         optimizer: Of torch; with others, and with subclasses, what is not known is said.
-        example_inputs: Run once, to see which activation functions are called. Without them only
-            modules are looked at.
+        example_inputs: Run once, in eval mode, to see which activation functions are called, and
+            what writes into them. Without them only modules are looked at.
         activations: Names of activations that neither shows, such as "relu".
         steps: Optimizer steps of the whole run.
         batch_size: Examples per step.
         gradient_rms: Size of the gradients of a single weight while its unit lives: one number, or
-            one for each parameter name, as `gradient_sizes` gives. They count as having lasted for
-            half the run.
+            one for each parameter name, as `gradient_sizes` gives; those that are left out are
+            unknown. They count as having lasted for half the run.
         threshold: Below it a weight counts as dead.
 
     Raises:
-        ValueError: A number is out of range.
+        ValueError: A number is out of range, or `gradient_rms` names what the model does not have.
         ModelError: The model has no parameters, or NaN or infinite ones.
         InputError: The example inputs do not run, or an activation is not known.
     """
@@ -65,7 +66,8 @@ def diagnose(  # noqa: PLR0913 - what a user can know, all of it optional but th
     network = look_at(model, example_inputs, activations)
     named = dict(model.named_parameters())
     sizes, source = _sizes(gradient_rms, named)
-    question = Question(steps, threshold, sizes, source, unit_weights(model))
+    layers = unit_weights(model, network)
+    question = Question(steps, threshold, sizes, source, layers)
     names = {id(parameter): name for name, parameter in named.items()}
     kinds = parameter_kinds(model)
     parts = [
@@ -77,13 +79,11 @@ def diagnose(  # noqa: PLR0913 - what a user can know, all of it optional but th
     facts: dict[str, list[Any]] = {
         "missing": [name for name, it in named.items() if id(it) not in held],
         "foreign": [it for it in held if it not in names],
-        "gone": [
-            name for name, it in named.items() if kinds[name] in CARRIERS and _below(it, threshold)
-        ],
+        "gone": [name for name, it in named.items() if name in layers and _below(it, threshold)],
         "fixed": [name for name, it in named.items() if not it.requires_grad],
     }
     rules = [read_rule(optimizer, group) for group in optimizer.param_groups]
-    outcome, verdict = verdict_of(type(optimizer).__name__, network, parts, rules, threshold)
+    outcome, verdict = verdict_of(type(optimizer).__name__, network, parts, rules, threshold, steps)
     return Diagnosis(
         optimizer=type(optimizer).__name__,
         network=network,
@@ -94,7 +94,7 @@ def diagnose(  # noqa: PLR0913 - what a user can know, all of it optional but th
         outcome=outcome,
         verdict=verdict,
         findings=findings_of(network, parts, rules, facts, steps),
-        more=more_of(network, parts, rules, steps, batch_size),
+        more=more_of(network, parts, rules, steps, batch_size, threshold),
         less=less_of(parts, rules) if outcome in _DEATH else (),
     )
 
@@ -137,6 +137,12 @@ def _sizes(
     if given is None:
         return {}, ""
     if isinstance(given, Mapping):
+        for name in given:
+            if name not in named:
+                near = get_close_matches(name, named, n=1)
+                hint = f": did you mean {near[0]!r}?" if near else ""
+                message = f"gradient_rms names {name!r}, which is no parameter of the model{hint}"
+                raise ValueError(message)
         return dict(given), "measured"
     return dict.fromkeys(named, float(given)), "given"
 

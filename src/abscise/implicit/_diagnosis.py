@@ -8,7 +8,7 @@ from typing import Any
 from abscise.implicit._network import Kind, Network
 from abscise.implicit._rule import Decay
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Fate(StrEnum):
@@ -90,8 +90,10 @@ class Part:
         subnormal: Elements that are subnormal now.
         no_op_share: Share of the elements that one step of the decay alone leaves bit for bit.
         coarse: Name of the type of numbers where it is so coarse that small steps do nothing.
-        layers: Weights and scales above the threshold, each with its own times, the first to get
-            there first; of biases none.
+        carries: Can units die with it? Not with biases, embeddings, or what no activation reads.
+        least_gradient_rms: The smallest that one of its weights and scales has.
+        layers: Those with which units die and that are above the threshold, each with its own
+            times, the first to get there first; last those of which nothing is known.
         fate: What becomes of one whose unit gets no data gradient.
         why: The reason, one line.
     """
@@ -117,6 +119,8 @@ class Part:
     subnormal: int = 0
     no_op_share: float | None = None
     coarse: str | None = None
+    carries: bool = False
+    least_gradient_rms: float | None = None
     layers: tuple[Layer, ...] = ()
     fate: Fate
     why: str
@@ -152,8 +156,18 @@ class Diagnosis:
     more: tuple[str, ...]
     less: tuple[str, ...]
 
+    @property
+    def first(self) -> Layer | None:
+        """The layer that gets there first, of all parts; of those whose times are known, if any."""
+        layers = [it for part in self.parts for it in part.layers]
+        return min(layers, key=lambda it: (it.steps is None, it.soonest), default=None)
+
     def to_json(self) -> dict[str, Any]:
-        """Plain values for JSON; steps that never come are null with `fate` as the reason."""
+        """Plain values for JSON.
+
+        Steps that never come are null, with `fate` as the reason; of a layer they are unknown where
+        `steps` alone is null, and never come where `steps_at_least` is, too.
+        """
         return {"format": FORMAT, **_plain(asdict(self))}
 
 

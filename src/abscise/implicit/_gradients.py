@@ -19,6 +19,8 @@ def gradient_sizes(
 ) -> dict[str, float]:
     """Parameter name -> root mean square of its gradient's elements, decay not included.
 
+    A parameter that gets no gradient is left out: optimizers pass over it, decay and all.
+
     Nothing is trained: a copy in train mode computes the gradients at the weights as they are.
 
     Args:
@@ -31,7 +33,7 @@ def gradient_sizes(
         ModelError: The model cannot be copied, or a gradient is NaN or infinite.
     """
     copy = copy_model(model, share=False).train()
-    sums = {name: 0.0 for name, it in copy.named_parameters() if it.requires_grad}
+    sums: dict[str, float] = {}
     count = 0
     with torch.random.fork_rng(), torch.enable_grad():
         for given, targets in batches:
@@ -40,7 +42,8 @@ def gradient_sizes(
             loss(copy(*inputs.args, **inputs.kwargs), targets).backward()
             for name, parameter in copy.named_parameters():
                 if parameter.grad is not None:
-                    sums[name] += float(parameter.grad.double().square().mean())
+                    size = float(parameter.grad.double().square().mean())
+                    sums[name] = sums.get(name, 0.0) + size
             count += 1
     if not count:
         message = "gradients need at least one batch, got none: the data is smaller than one batch"

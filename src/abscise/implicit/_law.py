@@ -28,7 +28,7 @@ NEVER = math.inf
 _STEP = 0.04  # largest change of ln(weight) or ln(divisor) in one stride
 _STRIDES = 200_000
 _SINGLE, _SINGLES = 50, 1000
-_LOOPS = 100_000
+_LOOPS, _MEMORIES = 100_000, 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +59,14 @@ def history_of(rule: Rule, gradient_rms: float, steps: int) -> History:
 def _updates(rule: Rule, square: float, steps: int) -> float:
     """Second moment of Adadelta's updates: it follows that of the gradients, slowly."""
     second = update = 0.0
-    for _ in range(min(steps, _LOOPS)):
+    begun = min(steps, round(_MEMORIES / max(1 - rule.memory, _MEMORIES / _LOOPS)))
+    for _ in range(begun):
         second += (1 - rule.memory) * (square - second)
         moved = (update + rule.eps) / (second + rule.eps) * square
         update += (1 - rule.memory) * (moved - update)
-    return update
+    # From here on the gradients' own moment stands still, and this one nears theirs in closed form.
+    nearing = (1 - rule.memory) * rule.eps / (square + rule.eps)
+    return square + (update - square) * (1 - nearing) ** (steps - begun)
 
 
 def steps_to(  # noqa: PLR0911 - one return per law

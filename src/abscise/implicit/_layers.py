@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from abscise._copying import copy_model
 from abscise._errors import InputError, ModelError
 from abscise._inputs import Inputs, map_tensors, tensors_in
-from abscise.implicit._network import BATCH_NORMS, DIES, Call, FunctionCalls
+from abscise.implicit._functions import DIES, Call, FunctionCalls
+from abscise.implicit._network import BATCH_NORMS
 
 WRITERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from abscise.implicit._diagnosis import Part
-from abscise.implicit._network import CARRIERS, Kind
+from abscise.implicit._network import Kind
 from abscise.implicit._rule import Decay, Family, Rule
 from abscise.implicit._slopes import Leak
 from abscise.implicit._times import pooled
@@ -70,11 +70,13 @@ def against(leak: Leak, parts: Sequence[Part], rules: Sequence[Rule | None]) -> 
         rules: Of the groups.
     """
     weights = [it for it in parts if it.kind is Kind.WEIGHT and it.start > 0]
-    carriers = [it for it in parts if it.kind in CARRIERS and it.start > 0]
+    carriers = [it for it in parts if it.carries and it.start > 0]
+    if any(it.least_gradient_rms is None for it in (*weights, *carriers)):
+        return ()
     found = []
     for part in carriers:
         rule = rules[part.group]
-        if rule is None or not _divides(rule) or part.gradient_rms is None:
+        if rule is None or not _divides(rule):
             return ()
         found.append(_against(leak, part, rule, weights))
     return tuple(found)
@@ -92,15 +94,11 @@ def _against(leak: Leak, part: Part, rule: Rule, weights: Sequence[Part]) -> Aga
     Of several layers the one with the smallest gradients counts, for what writes and what reads.
     """
     size = pooled([(it.numbers, it.start) for it in weights]) if weights else part.start
-    written = leak.slope * _quietest(part) / size
-    read = leak.slope * min(map(_quietest, weights), default=_quietest(part)) / part.start
+    own = part.least_gradient_rms or 0.0
+    written = leak.slope * own / size
+    readers = [it.least_gradient_rms or 0.0 for it in weights]
+    read = leak.slope * min(readers, default=own) / part.start
     floor = rule.gain * rule.lr * math.cbrt(written**2 * read) / (2 * rule.strength)
     opposite = rule.gain * rule.lr * math.cbrt(read**2 * written) / (2 * rule.strength)
     ratio = math.sqrt(written * read) / rule.strength
     return Against(ratio, floor, written * opposite, rule.eps, part.kind is Kind.WEIGHT)
-
-
-def _quietest(part: Part) -> float:
-    """The smallest gradients of a layer of the part."""
-    sizes = [it.gradient_rms for it in part.layers if it.gradient_rms is not None]
-    return min(sizes, default=part.gradient_rms or 0.0)

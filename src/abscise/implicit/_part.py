@@ -12,7 +12,7 @@ from abscise.implicit._diagnosis import Fate, Layer, Part
 from abscise.implicit._law import NEVER, decay_rate
 from abscise.implicit._network import Kind
 from abscise.implicit._rule import Decay, Family, Rule
-from abscise.implicit._times import Question, rms_of, times_of
+from abscise.implicit._times import Question, least_gradient, rms_of, times_of
 
 FULL_STEP = 1e-2
 """A `ceiling` below it slows the effect down; at 1e-4 Adam behaves like SGD."""
@@ -36,7 +36,8 @@ def describe_part(
         "kind": kind,
         "tensors": len(tensors),
         "numbers": numbers,
-        "start": rms_of(tensors.values(), numbers),
+        "start": rms_of(tensors.values()),
+        "carries": any(name in question.layers for name in tensors),
         "coarse": _coarse(tensors.values()),
         "subnormal": sum(count_subnormal(tensor) for tensor in tensors.values()),
     }
@@ -54,6 +55,7 @@ def describe_part(
         "no_op_share": _no_op_share(rule, tensors.values()),
     }
     about |= times_of(rule, tensors, states, question)
+    about["least_gradient_rms"] = least_gradient(rule, tensors, states, question)
     rms = about["gradient_rms"]
     about["noise_floor"] = None if rms is None else noise_floor(rule, rms)
     fate, why = _fate(rule, about, question)
@@ -84,7 +86,7 @@ def _fate(rule: Rule, about: Mapping[str, Any], question: Question) -> tuple[Fat
     return _timed(about, question.steps) if unmoved is None else unmoved
 
 
-def _unmoved(  # noqa: PLR0911 - one return per reason
+def _unmoved(  # noqa: C901, PLR0911 - one return per reason
     rule: Rule, about: Mapping[str, Any], question: Question
 ) -> tuple[Fate, str] | None:
     """The fate of what no number of steps brings to the threshold; None: steps decide."""
@@ -101,8 +103,12 @@ def _unmoved(  # noqa: PLR0911 - one return per reason
         return Fate.CYCLES, f"it keeps jumping by about {rule.cycle:.1g}: the learning rate is high"
     if rule.lr == 0:
         return Fate.STAYS, "the learning rate is 0"
+    if about["carries"] and not about.get("layers"):
+        return Fate.DIES, f"all of it is below {question.threshold:g} already"
     if about["steps_at_least"] == NEVER:
         return Fate.CYCLES, f"one step of the decay takes {rule.ceiling:.2g} of a weight: too much"
+    if about["steps"] == NEVER:
+        return Fate.STAYS, "its gradients were so large that the decay does next to nothing"
     return None
 
 
@@ -115,34 +121,47 @@ def _timed(  # noqa: PLR0911 - one return per fate
     if run is None:
         told = "at least " if steps is None else ""
         count = least if steps is None else steps
-        return Fate.DEPENDS, f"{told}{count:,.0f} steps{first} after its data gradient is gone"
+        return Fate.DEPENDS, f"{told}{count_of(count)} steps{first} after its data gradient is gone"
     if steps is None:
         if least > run:
-            return Fate.DIES_LATER, f"at least {least:,.0f} steps{first}, the run has {run:,}"
+            return Fate.DIES_LATER, f"at least {count_of(least)} steps{first}, the run has {run:,}"
         largest = about.get("largest_gradient")
         told = "next to no gradients" if largest is None else f"gradients below {largest:.1g}"
         return Fate.DEPENDS, f"dies within the run where it had {told}"
-    if steps <= run:
-        told = f"{steps:,.0f}{first}{_rest(layers, run)}"
-        if steps <= run / 2:
-            return Fate.DIES, told
-        return Fate.DIES_LATE, f"{told}: if it is silent by step {run - steps:,.0f}"
-    return Fate.DIES_LATER, f"{steps:,.0f} steps{first}, the run has {run:,}"
+    if steps > run:
+        return Fate.DIES_LATER, f"{count_of(steps)} steps{first}, the run has {run:,}"
+    fate = Fate.DIES if steps <= run / 2 else Fate.DIES_LATE
+    return fate, f"{count_of(steps)}{first}{_rest(layers, run)}"
+
+
+def count_of(steps: float) -> str:
+    """In words; more than a hundred million are not counted."""
+    return f"{steps:,.0f}" if steps < 1e8 else f"{steps:.0e}".replace("e+", "e")
 
 
 def _differ(layers: Sequence[Layer]) -> bool:
     """Are the times of the layers so far apart that the first one is worth its name?"""
-    return len(layers) > 1 and layers[-1].soonest > _APART * layers[0].soonest
+    known = _known(layers)
+    return len(layers) > 1 and known[-1].soonest > _APART * known[0].soonest
+
+
+def _known(layers: Sequence[Layer]) -> Sequence[Layer]:
+    """The layers whose times are known, if there are any."""
+    return [it for it in layers if it.steps is not None] or layers
 
 
 def _rest(layers: Sequence[Layer], run: int) -> str:
     """What becomes of the layers after the first, and how long the run is."""
-    late = sum(it.soonest > run for it in layers)
+    known = _known(layers)
+    late = sum(it.soonest > run for it in known)
+    last = f" to {count_of(known[-1].soonest)} ({known[-1].name})" if _differ(layers) else ""
+    told = f"{'' if late else last} of the run's {run:,} steps"
     if late:
-        need = "needs" if late == 1 else "need"
-        return f" of the run's {run:,} steps; {late} of {len(layers)} layers {need} more"
-    last = f" to {layers[-1].soonest:,.0f} ({layers[-1].name})" if _differ(layers) else ""
-    return f"{last} of the run's {run:,} steps"
+        told += f"; {late} of {len(layers)} layers {'needs' if late == 1 else 'need'} more"
+    unknown = len(layers) - len(known)
+    if unknown:
+        told += f"; the gradients of {unknown} of {len(layers)} layers are not known"
+    return told
 
 
 def _no_op_share(rule: Rule, tensors: Collection[Tensor]) -> float | None:

@@ -25,7 +25,7 @@ class Question:
         threshold: Below it a weight counts as dead.
         gradient_rms: Size of the gradients of each parameter by name, where it is known.
         source: Where those come from.
-        layers: Names of the parameters whose rows or scales are units.
+        layers: Names of the parameters with which units die.
     """
 
     steps: int | None
@@ -41,8 +41,9 @@ def pooled(sizes: Iterable[tuple[int, float]]) -> float:
     return math.sqrt(sum(squares) / sum(counts))
 
 
-def rms_of(tensors: Collection[Tensor], numbers: int) -> float:
-    """Root mean square of all elements of `tensors`, `numbers` in all."""
+def rms_of(tensors: Collection[Tensor]) -> float:
+    """Root mean square of all elements of `tensors`."""
+    numbers = sum(it.numel() for it in tensors)
     with torch.no_grad():
         return math.sqrt(sum(float(it.double().square().sum()) for it in tensors) / numbers)
 
@@ -58,8 +59,7 @@ def times_of(
     Each of `question.layers` has times of its own, by its own size and gradients: those of all
     numbers together are those of the largest layer or of the loudest.
     """
-    numbers = sum(tensor.numel() for tensor in tensors.values())
-    start = rms_of(tensors.values(), numbers)
+    start = rms_of(tensors.values())
     rms, source, history = _before(rule, tensors, states, question)
     found: dict[str, Any] = {"gradient_rms": rms, "gradient_source": source}
     if start == 0:
@@ -69,6 +69,9 @@ def times_of(
         found["layers"] = layers
         found["steps"] = layers[0].steps
         found["steps_at_least"] = min(it.steps_at_least for it in layers)
+        found["gradient_source"] = source or _source_of(layers, question)
+        start = layers[0].start
+        _, _, history = _before(rule, {layers[0].name: tensors[layers[0].name]}, states, question)
     else:
         found["steps"], found["steps_at_least"] = _steps(rule, start, history, question)
     if found["steps"] is not None:
@@ -80,29 +83,49 @@ def times_of(
     return found
 
 
+def least_gradient(
+    rule: Rule,
+    tensors: Mapping[str, Tensor],
+    states: Mapping[str, Mapping[str, Any]],
+    question: Question,
+) -> float | None:
+    """The smallest size of a parameter's gradients; None where one is not known."""
+    sizes = [_before(rule, {name: it}, states, question)[0] for name, it in tensors.items()]
+    known = [it for it in sizes if it is not None]
+    return min(known) if known and len(known) == len(sizes) else None
+
+
+def _source_of(layers: Sequence[Layer], question: Question) -> str | None:
+    """Where the gradients of some layers come from, where those of others are not known."""
+    known = [it.name for it in layers if it.gradient_rms is not None]
+    if not known:
+        return None
+    return question.source if known[0] in question.gradient_rms else _STATE
+
+
 def _layers(
     rule: Rule,
     tensors: Mapping[str, Tensor],
     states: Mapping[str, Mapping[str, Any]],
     question: Question,
 ) -> tuple[Layer, ...]:
-    """The layers above the threshold, the first to get below it first."""
+    """The layers above the threshold, the first to get below it first; last, what is not known."""
     found = []
     for name in [it for it in tensors if it in question.layers]:
         alone = {name: tensors[name]}
-        start = rms_of(alone.values(), alone[name].numel())
+        start = rms_of(alone.values())
         if start > question.threshold:
             rms, _, history = _before(rule, alone, states, question)
             steps, least = _steps(rule, start, history, question)
             found.append(Layer(name, alone[name].numel(), start, rms, steps, least))
-    return tuple(sorted(found, key=lambda it: it.soonest))
+    return tuple(sorted(found, key=lambda it: (it.steps is None, it.soonest)))
 
 
 def _steps(
     rule: Rule, start: float, history: History | None, question: Question
 ) -> tuple[float | None, float]:
-    """Steps from `start` to the threshold; and the same if there never was a gradient."""
-    least = steps_to(rule, start, question.threshold)
+    """Steps from `start` to the threshold; and the same if the data never gave a gradient."""
+    least = steps_to(rule, start, question.threshold, lived(rule, 0.0, start, _age(rule, question)))
     if not rule.adaptive or rule.decay is not Decay.COUPLED:
         return least, least
     if history is None:
@@ -110,11 +133,17 @@ def _steps(
     return steps_to(rule, start, question.threshold, history), least
 
 
+def lived(rule: Rule, rms: float, start: float, steps: int) -> History:
+    """The history of a weight that has had data gradients of that size, and its own decay."""
+    decay = rule.strength * start if rule.decay is Decay.COUPLED else 0.0
+    return history_of(rule, math.hypot(rms, decay), max(1, steps))
+
+
 def _largest_gradient(rule: Rule, start: float, question: Question, steps: int) -> float | None:
     """Largest size of earlier gradients with which a weight dies within `steps`; None: none."""
 
     def fits(rms: float) -> bool:
-        history = history_of(rule, rms, steps)
+        history = lived(rule, rms, start, _age(rule, question))
         return steps_to(rule, start, question.threshold, history) <= steps
 
     low, high = -12.0, 6.0
@@ -137,7 +166,11 @@ def _before(
     if len(given) == len(tensors):
         sizes = [tensor.numel() for tensor in tensors.values()]
         rms = pooled(zip(sizes, given, strict=True))
-        return rms, question.source, history_of(rule, rms, _age(rule, question))
+        return (
+            rms,
+            question.source,
+            lived(rule, rms, rms_of(tensors.values()), _age(rule, question)),
+        )
     history = _remembered(rule, [states[name] for name in tensors])
     if history is None:
         return None, None, None

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from abscise.implicit._diagnosis import Fate, Outcome, Part
+from abscise.implicit._functions import FADES
 from abscise.implicit._law import NEVER
-from abscise.implicit._network import CARRIERS, FADES, Network
+from abscise.implicit._network import Network
 from abscise.implicit._outweighed import Against, against
 from abscise.implicit._rule import Decay, Rule
 
@@ -26,6 +27,7 @@ def verdict_of(  # noqa: PLR0911 - one return per reason
     parts: Sequence[Part],
     rules: Sequence[Rule | None],
     threshold: float,
+    steps: int | None,
 ) -> tuple[Outcome, str]:
     """The outcome, and one sentence with the numbers that decide it.
 
@@ -37,36 +39,44 @@ def verdict_of(  # noqa: PLR0911 - one return per reason
     if not carriers:
         return Outcome.WILL_NOT, "No unit will die: the optimizer holds no weights of this model."
     if all(part.strength == 0 for part in carriers):
-        return Outcome.WILL_NOT, f"No unit will die: {name} has no weight decay."
-    if all(part.start == 0 for part in carriers):
-        return Outcome.WILL_DIE, "Nothing is left to die: all weights and scales are 0 already."
-    moving = [part for part in carriers if part.start > 0]
+        return (
+            Outcome.WILL_NOT,
+            f"No unit will die: {name} has no weight decay on what writes units.",
+        )
+    moving = [part for part in carriers if part.layers or part.fate is Fate.UNKNOWN]
+    if not moving:
+        told = f"all weights and scales of units are below {threshold:g} already"
+        return Outcome.WILL_DIE, f"Nothing is left to die: {told}."
     best = min(moving, key=_order)
     if not network.dying and network.living and gets_there(best):
         found = against(network.leaks[0], parts, rules) if network.leaks else ()
         return _without_relu(name, best, network, found, threshold)
-    return _timed(name, network, best)
+    return _timed(name, network, best, steps)
 
 
 def carriers_of(parts: Sequence[Part]) -> list[Part]:
-    """The parts with which a unit dies: weights and gamma."""
-    return [part for part in parts if part.kind in CARRIERS]
+    """The parts with which a unit dies: weights and gamma of what writes units."""
+    return [part for part in parts if part.carries]
 
 
-def _timed(name: str, network: Network, best: Part) -> tuple[Outcome, str]:
+def _timed(name: str, network: Network, best: Part, run: int | None) -> tuple[Outcome, str]:
     what, kind, why = _what(name, best), best.kind, best.why
-    unseen = "" if network.dying else ", if there is a ReLU: none was found"
-    vanish = f"die: {what}: {kind} of a silent unit vanish in {why}{unseen}."
     told = {
-        Fate.DIES: (Outcome.WILL_DIE, f"Units can {vanish}"),
-        Fate.DIES_LATE: (Outcome.FEW, f"Few units can {vanish}"),
-        Fate.DEPENDS: (Outcome.DEPENDS, f"Units may die: {what}: {kind}: {why}{unseen}."),
-        Fate.DIES_LATER: (
-            Outcome.TOO_SLOW,
-            f"No unit will die in time: {what}: {kind} need {why}.",
-        ),
+        Fate.DIES: (Outcome.WILL_DIE, f"Units can die: {what}: {kind} of a silent unit vanish in"),
+        Fate.DIES_LATE: (Outcome.FEW, f"Few units can die: {what}: {_early(best, run)} vanish in"),
+        Fate.DEPENDS: (Outcome.DEPENDS, f"Units may die: {what}: {kind}:"),
+        Fate.DIES_LATER: (Outcome.TOO_SLOW, f"No unit will die in time: {what}: {kind} need"),
     }
-    return told.get(best.fate, (Outcome.WILL_NOT, f"No unit will die: {what}: {why}."))
+    outcome, begin = told.get(best.fate, (Outcome.WILL_NOT, f"No unit will die: {what}:"))
+    dies = outcome in {Outcome.WILL_DIE, Outcome.FEW, Outcome.DEPENDS}
+    unseen = " It takes a ReLU, and none was found." if dies and not network.dying else ""
+    return outcome, f"{begin} {why}.{unseen}"
+
+
+def _early(part: Part, run: int | None) -> str:
+    """Which units have the time that it takes."""
+    by = 0 if run is None or part.steps is None else run - part.steps
+    return f"{part.kind} of a unit that is silent by step {by:,.0f}"
 
 
 def gets_there(part: Part) -> bool:

@@ -54,7 +54,8 @@ def _steps(part: Part) -> str:
     steps = part.steps_at_least if part.steps is None else part.steps
     if steps is None:
         return UNKNOWN
-    last = part.layers[-1].soonest if part.layers else steps
+    known = [it.soonest for it in part.layers if (it.steps is None) == (part.steps is None)]
+    last = max(known, default=steps)
     first, final = _thousands(steps), _thousands(last)
     shown = _count(steps) if first == final else f"{first}-{final}"
     return f">{shown}" if part.steps is None and not math.isinf(steps) else shown

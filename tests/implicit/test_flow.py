@@ -1,0 +1,238 @@
+"""Units die with what writes into an activation, and with nothing else; seen in one forward."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.parametrizations import weight_norm
+from torch.optim import Adam
+from typing_extensions import override
+
+from abscise.implicit import Diagnosis, Outcome, diagnose, gradient_sizes, look_at
+from support.torchvision_shim import torchvision_models
+
+X = torch.randn(4, 6)
+L2: dict[str, Any] = {"lr": 1e-3, "weight_decay": 1e-3}
+
+
+def written(model: nn.Module, inputs: Tensor = X) -> set[str]:
+    return {it for it in look_at(model, inputs).written if it.endswith(("weight", "_l0", "l1"))}
+
+
+def asked(model: nn.Module, inputs: Any = X, steps: int = 3000, **told: Any) -> Diagnosis:
+    optimizer = Adam(model.parameters(), **L2)
+    return diagnose(model, optimizer, inputs, steps=steps, **{"gradient_rms": 1e-3, **told})
+
+
+def layers_of(found: Diagnosis) -> set[str]:
+    return {it.name for part in found.parts for it in part.layers}
+
+
+class Residual(nn.Module):
+    """One sum of two branches, then the head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.one, self.two = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+        self.norm, self.head = nn.BatchNorm1d(8), nn.Linear(8, 3)
+
+    @override
+    def forward(self, inputs: Tensor) -> Tensor:
+        stem = self.stem(inputs)
+        inner = functional.tanh(self.one(stem))
+        return self.head((stem + self.norm(self.two(inner))).relu_())
+
+
+class ByHand(nn.Module):
+    """Contractions that are no modules."""
+
+    def __init__(self, contract: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.contract = contract
+        self.first_weight = nn.Parameter(torch.rand(6, 8))
+        self.second_weight = nn.Parameter(torch.rand(8, 8))
+        self.head_weight = nn.Parameter(torch.rand(8, 3))
+
+    @override
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = self.contract(inputs, self.first_weight)
+        hidden = self.contract(hidden, self.second_weight)
+        return self.contract(functional.relu(hidden), self.head_weight)
+
+
+FORMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "@": lambda x, w: x @ w,
+    "matmul": torch.matmul,
+    "addmm": lambda x, w: torch.addmm(torch.zeros(w.shape[1]), x, w),
+    "linear": lambda x, w: functional.linear(x, w.t()),
+    "einsum": lambda x, w: torch.einsum("bi,ij->bj", x, w),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_only_the_last_contraction_before_the_function_writes_it(form: str) -> None:
+    found = written(ByHand(FORMS[form]))
+    assert "second_weight" in found
+    assert "head_weight" not in found
+    assert ("first_weight" in found) is (form == "einsum")  # whose operands have no order: more
+
+
+def test_sums_and_norms_belong_to_what_writes_and_other_activations_end_it() -> None:
+    assert written(Residual()) == {"stem.weight", "two.weight", "norm.weight"}
+
+
+def test_a_library_network_has_its_convolutions_and_norms_before_relu() -> None:
+    model = torchvision_models().resnet18()
+    found = written(model, torch.zeros(1, 3, 32, 32))
+    named = {name for name, it in model.named_modules() if isinstance(it, nn.Conv2d)}
+    assert {it.removesuffix(".weight") for it in found} >= named
+    assert "fc.weight" not in found
+
+
+def test_a_layer_that_no_rectifier_reads_is_not_the_one_that_dies() -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
+    sizes = {"0.weight": 1e-6, "2.weight": 1.0, "4.weight": 1e-6}
+    found = asked(model, gradient_rms=sizes)
+    assert found.outcome is Outcome.TOO_SLOW
+    assert layers_of(found) == {"2.weight"}
+    quiet = asked(model, gradient_rms=sizes | {"2.weight": 1e-6})
+    assert quiet.outcome is Outcome.WILL_DIE
+
+
+def test_a_recurrent_layer_that_rectifies_dies_with_its_weights() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head = nn.RNN(6, 8, nonlinearity="relu"), nn.Linear(8, 3)
+
+        @override
+        def forward(self, inputs: Tensor) -> Tensor:
+            return self.head(self.body(inputs)[0])
+
+    model = Net()
+    sizes = {name: 1.0 if "head" in name else 1e-5 for name, _ in model.named_parameters()}
+    found = asked(model, torch.randn(3, 2, 6), steps=10_000, gradient_rms=sizes)
+    assert found.outcome is Outcome.WILL_DIE
+    assert layers_of(found) == {"body.weight_ih_l0", "body.weight_hh_l0"}
+    unseen = diagnose(model, Adam(model.parameters(), **L2), gradient_rms=sizes)
+    assert layers_of(unseen) >= {"body.weight_ih_l0", "body.weight_hh_l0", "head.weight"}
+
+
+def test_a_computed_weight_is_that_of_its_parameters() -> None:
+    model = nn.Sequential(weight_norm(nn.Linear(6, 8)), nn.ReLU(), nn.Linear(8, 3))
+    expected = {f"0.parametrizations.weight.original{index}" for index in (0, 1)}
+    assert layers_of(asked(model)) == expected
+    unseen = diagnose(model, Adam(model.parameters(), **L2), gradient_rms=1e-3)
+    assert layers_of(unseen) == {*expected, "2.weight"}
+
+
+class Unused(nn.Module):
+    """A layer that nobody calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+        self.unused = nn.Linear(6, 4)
+
+    @override
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.body(inputs)
+
+
+def batches() -> Iterator[tuple[Tensor, Tensor]]:
+    for _ in range(3):
+        yield torch.randn(8, 6), torch.arange(8) % 3
+
+
+@pytest.mark.parametrize("looked", [True, False])
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_layer_that_is_never_used_does_not_die_first(*, looked: bool, trained: bool) -> None:
+    model = Unused()
+    sizes = gradient_sizes(model, batches())
+    assert not [name for name in sizes if "unused" in name]
+    optimizer = Adam(model.parameters(), **L2)
+    if trained:
+        for inputs, labels in batches():
+            optimizer.zero_grad()
+            functional.cross_entropy(model(inputs), labels).backward()
+            _ = optimizer.step()
+    told: dict[str, Any] = {} if trained else {"gradient_rms": sizes}
+    found = diagnose(model, optimizer, X if looked else None, steps=60_000, **told)
+    assert found.first is not None
+    assert found.first.name.startswith("body")
+    assert found.outcome is Outcome.WILL_DIE
+    assert ("are not known" in found.verdict) is not looked
+
+
+def test_what_is_known_of_some_layers_counts_and_the_rest_is_said() -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
+    found = asked(model, steps=60_000, gradient_rms={"2.weight": 1e-2})
+    assert found.outcome is Outcome.WILL_DIE
+    assert "the gradients of 1 of 2 layers are not known" in found.verdict
+    assert not any("remembers none" in line for line in found.findings)
+    (part, *_) = found.parts
+    assert [it.steps is None for it in part.layers] == [False, True]
+
+
+def test_a_name_that_the_model_does_not_have_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'0\.wieght', which is no .* did you mean '0\.weight'"):
+        _ = asked(nn.Sequential(nn.Linear(6, 3)), gradient_rms={"0.wieght": 1.0})
+
+
+def test_an_embedding_that_alone_decays_kills_no_unit() -> None:
+    class Net(nn.Module):
+        def __init__(self, table: nn.Module) -> None:
+            super().__init__()
+            self.table = table
+            self.body = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+
+        @override
+        def forward(self, inputs: Tensor) -> Tensor:
+            return self.body(self.table(inputs))
+
+    for table in (nn.Embedding(10, 6), nn.EmbeddingBag(10, 6)):
+        model = Net(table)
+        groups: list[dict[str, Any]] = [
+            {"params": table.parameters()},
+            {"params": model.body.parameters(), "weight_decay": 0.0},
+        ]
+        for inputs in (torch.arange(8).view(4, 2), None):
+            found = diagnose(model, Adam(groups, **L2), inputs, steps=20_000, gradient_rms=1e-3)
+            assert found.outcome is Outcome.WILL_NOT
+            assert "no weight decay on what writes units" in found.verdict
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
+def test_scripted_modules_are_run_and_not_looked_into() -> None:
+    inner = torch.jit.script(nn.Sequential(nn.Linear(6, 8), nn.ReLU()))
+    model = nn.Sequential(inner, nn.Linear(8, 3))
+    assert layers_of(asked(model)) == {"0.0.weight", "1.weight"}
+
+
+def test_the_name_of_a_container_is_no_function() -> None:
+    class MishmashNet(nn.Sequential):
+        pass
+
+    class Mishmash(nn.Tanh):
+        pass
+
+    for model in (
+        MishmashNet(nn.Linear(6, 3), nn.Tanh()),
+        nn.Sequential(nn.Linear(6, 3), Mishmash()),
+    ):
+        assert look_at(model, X).living == ("tanh",)
+
+
+def test_behind_tanh_no_shorter_memory_is_advised() -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
+    first = asked(model).first
+    assert first is not None
+    late = round(1.5 * first.soonest)
+    found = asked(model, steps=late)
+    assert found.outcome is Outcome.UNLIKELY
+    assert not any(line.startswith("beta2") for line in found.more)
+    model[1] = nn.ReLU()
+    assert any(line.startswith("beta2") for line in asked(model, steps=late).more)
