@@ -59,7 +59,9 @@ def test_the_verdicts_are_beside_the_runs_that_are_recorded() -> None:
         ]
         runs.sort(key=lambda it: it["seed"])
         assert [it["seed"] for it in runs] == entry["seeds"]
-        assert [gone(it) for it in runs] == pytest.approx(entry["gone"], abs=0.01)
+        for name, threshold in (("gone", "0.001"), ("far_gone", "1e-06")):
+            shares = [gone(it, threshold) for it in runs]
+            assert shares == pytest.approx(entry[name], abs=0.01)
 
 
 def lines_of(name: str) -> list[dict[str, Any]]:
@@ -71,7 +73,7 @@ def key_of(line: dict[str, Any], strength: float | None) -> tuple[object, ...]:
     return (*(line[it] for it in ("experiment", "dataset", "network", "method")), strength)
 
 
-def gone(run: dict[str, Any]) -> float:
+def gone(run: dict[str, Any], threshold: str) -> float:
     layers = run["notes"]["dead"]
-    small = sum(it["below"]["0.001"] for it in layers)
+    small = sum(it["below"][threshold] for it in layers)
     return 100 * float(small) / float(sum(it["units"] for it in layers))

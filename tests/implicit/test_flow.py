@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
-from torch.optim import Adam
+from torch.optim import Adadelta, Adagrad, Adam
 from typing_extensions import override
 
 from abscise.implicit import Diagnosis, Outcome, diagnose, gradient_sizes, look_at
@@ -19,7 +19,9 @@ L2: dict[str, Any] = {"lr": 1e-3, "weight_decay": 1e-3}
 
 
 def written(model: nn.Module, inputs: Tensor = X) -> set[str]:
-    return {it for it in look_at(model, inputs).written if it.endswith(("weight", "_l0", "l1"))}
+    found = look_at(model, inputs).written
+    assert found is not None
+    return {it for it in found if "weight" in it}
 
 
 def asked(model: nn.Module, inputs: Any = X, steps: int = 3000, **told: Any) -> Diagnosis:
@@ -69,15 +71,135 @@ FORMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "addmm": lambda x, w: torch.addmm(torch.zeros(w.shape[1]), x, w),
     "linear": lambda x, w: functional.linear(x, w.t()),
     "einsum": lambda x, w: torch.einsum("bi,ij->bj", x, w),
+    "the other way round": lambda x, w: (w.t() @ x.t()).t(),
+    "by name": lambda x, w: functional.linear(input=x, weight=w.t()),
+    "into a part": lambda x, w: _into(x @ w, torch.zeros(len(x), w.shape[1])),
+    "onto a view": lambda x, w: _onto(x @ w, torch.zeros(len(x), w.shape[1])),
+    "out=": lambda x, w: torch.mul(x @ w, 1.0, out=torch.empty(len(x), w.shape[1])),
 }
+
+
+def _into(part: Tensor, whole: Tensor) -> Tensor:
+    whole[:, 1:] = part[:, 1:]
+    return whole
+
+
+def _onto(part: Tensor, whole: Tensor) -> Tensor:
+    first, second = whole.chunk(2, 1)
+    _ = first.add_(part[:, : first.shape[1]])
+    second += part[:, first.shape[1] :]
+    return whole
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_only_the_last_contraction_before_the_function_writes_it(form: str) -> None:
     found = written(ByHand(FORMS[form]))
-    assert "second_weight" in found
-    assert "head_weight" not in found
-    assert ("first_weight" in found) is (form == "einsum")  # whose operands have no order: more
+    assert found == {"second_weight"}
+
+
+class Several(nn.Module):
+    """What computes the rows of one weight, or is read by attention."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.form = form
+        self.weight, self.left, self.right = (nn.Parameter(torch.rand(6, 6)) for _ in range(3))
+        self.bias_weight = nn.Parameter(torch.rand(1, 6))
+        self.before, self.other = nn.Linear(6, 6), nn.Linear(6, 6)
+
+    @override
+    def forward(self, inputs: Tensor) -> Tensor:
+        first, second = self.before(inputs), self.other(inputs)
+        match self.form:
+            case "low rank":
+                found = functional.linear(first, self.left @ self.right)
+            case "adapter":
+                found = functional.linear(first, self.weight + self.left @ self.right)
+            case "bilinear":
+                found = functional.bilinear(
+                    first, second, self.weight.view(6, 6, 1).repeat(1, 1, 6)
+                )
+            case "attention":
+                found = functional.scaled_dot_product_attention(first, first, second)
+            case "bias":
+                found = first + self.bias_weight
+            case _:
+                found = torch.cat([self.bias_weight, second])
+        return functional.relu(found)
+
+
+SEVERAL = {
+    "low rank": {"left", "right"},
+    "adapter": {"left", "right", "weight"},
+    "bilinear": {"weight"},
+    "attention": {"other.weight"},
+    "bias": {"before.weight"},
+    "class token": {"other.weight"},
+}
+
+
+@pytest.mark.parametrize("form", SEVERAL)
+def test_what_computes_the_weight_writes_and_what_is_added_does_not(form: str) -> None:
+    found = look_at(Several(form), X).written
+    assert found is not None
+    assert {it for it in found if not it.endswith(".bias")} == SEVERAL[form]
+
+
+@pytest.mark.parametrize("way", ["vmap", "trace", "name"])
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+def test_where_a_call_is_not_seen_all_layers_count(way: str) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+            self.traced = torch.jit.trace(nn.Linear(6, 6), X) if way == "trace" else None
+
+        @override
+        def forward(self, inputs: Tensor) -> Tensor:
+            if way == "name":
+                zero = torch.zeros(())
+                return self.c(torch.maximum(self.b(torch.maximum(self.a(inputs), zero)), zero))
+            hidden = torch.vmap(self.a)(inputs) if self.traced is None else self.traced(inputs)
+            return self.c(functional.relu(self.b(functional.relu(hidden))))
+
+    model = Net()
+    optimizer = Adam(model.parameters(), **L2)
+    names = ["relu"] if way == "name" else []
+    found = diagnose(model, optimizer, X, activations=names, steps=100, gradient_rms=1e-3)
+    assert found.network.written is None
+    assert layers_of(found) >= {"a.weight", "b.weight", "c.weight"}
+
+
+def test_a_forward_that_changes_what_it_is_given_leaves_model_and_inputs() -> None:
+    class Renormed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.body = nn.Embedding(10, 6, max_norm=0.1), nn.Linear(6, 3)
+
+        @override
+        def forward(self, tokens: Tensor, more: Tensor) -> Tensor:
+            self.body.weight.data.mul_(0.5)
+            return self.body(self.table(tokens) + more.relu_())
+
+    model, tokens, more = Renormed(), torch.arange(4), torch.randn(4, 6)
+    before = {name: it.clone() for name, it in model.state_dict().items()}
+    kept = more.clone()
+    _ = look_at(model, (tokens, more))
+    assert all(torch.equal(it, before[name]) for name, it in model.state_dict().items())
+    assert torch.equal(more, kept)
+
+
+def test_an_embedding_that_is_read_by_relu_is_no_layer_and_its_reader_neither() -> None:
+    model = nn.Sequential(nn.EmbeddingBag(10, 6), nn.ReLU(), nn.Linear(6, 3))
+    found = asked(model, torch.arange(8).view(4, 2))
+    assert layers_of(found) == set()
+    assert "holds none of the weights that write units" in found.verdict
+
+
+def test_a_compiled_model_is_seen_as_it_was_written() -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    compiled: Any = torch.compile(model, backend="eager")
+    assert written(compiled) == {"_orig_mod.0.weight"}
 
 
 def test_sums_and_norms_belong_to_what_writes_and_other_activations_end_it() -> None:
@@ -165,6 +287,77 @@ def test_a_layer_that_is_never_used_does_not_die_first(*, looked: bool, trained:
     assert found.first.name.startswith("body")
     assert found.outcome is Outcome.WILL_DIE
     assert ("are not known" in found.verdict) is not looked
+
+
+def test_a_slow_layer_that_is_known_says_nothing_of_one_that_is_not() -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
+    found = asked(model, steps=20_000, gradient_rms={"2.weight": 100.0})
+    assert found.outcome is Outcome.DEPENDS
+    assert "the gradients of 1 of 2 layers are not known" in found.verdict
+    known = asked(model, steps=20_000, gradient_rms={"0.weight": 100.0, "2.weight": 100.0})
+    assert known.outcome is Outcome.TOO_SLOW
+
+
+def test_an_unused_layer_leaves_the_law_of_leaks_as_it_is() -> None:
+    model = Unused()
+    model.body[1] = nn.LeakyReLU(0.3)
+    sizes = dict.fromkeys(gradient_sizes(model, batches()), 1.0)
+    assert asked(model, steps=100_000, gradient_rms=sizes).outcome is Outcome.UNLIKELY
+    del sizes["body.0.weight"]
+    assert asked(model, steps=100_000, gradient_rms=sizes).outcome is Outcome.DEPENDS
+
+
+def test_a_layer_with_a_few_large_weights_is_not_gone() -> None:
+    model = nn.Sequential(nn.Linear(100, 100), nn.ReLU(), nn.Linear(100, 3))
+    with torch.no_grad():
+        _ = model.get_parameter("0.weight").zero_()
+        model.get_parameter("0.weight")[0, :3] = 0.005
+    found = asked(model, torch.randn(2, 100))
+    assert found.first is not None
+    assert found.first.start == pytest.approx(0.005)
+    assert found.outcome is Outcome.WILL_DIE
+    with torch.no_grad():
+        model.get_parameter("0.weight")[0, :3] = 1e-4
+    assert asked(model, torch.randn(2, 100)).verdict.startswith("Nothing is left to die")
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [(Adadelta, {"lr": 1.0, "eps": 0.0}), (Adam, {"eps": 0.0}), (Adagrad, {"lr_decay": 1.0})],
+)
+@pytest.mark.parametrize("size", [None, 0.0, 1e-3])
+def test_options_at_their_limits_are_diagnosed(
+    kind: Any, options: dict[str, Any], size: float | None
+) -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    optimizer = kind(model.parameters(), weight_decay=1e-3, **options)
+    found = diagnose(model, optimizer, X, steps=10_000, gradient_rms=size)
+    assert "takes" not in found.verdict
+    assert found.to_json()["outcome"] == found.outcome.value
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda it: it.clip(0),
+        lambda it: functional.hardtanh(it, 0.0, 6.0),
+        nn.RNNCell(6, 6, nonlinearity="relu"),
+    ],
+)
+def test_other_ways_to_rectify_are_seen(function: Callable[[Tensor], Tensor]) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.function, self.head = nn.Linear(6, 6), function, nn.Linear(6, 3)
+
+        @override
+        def forward(self, inputs: Tensor) -> Tensor:
+            return self.head(self.function(self.a(inputs)))
+
+    found = look_at(Net(), X)
+    assert found.dying
+    assert found.written
+    assert "head.weight" not in found.written
 
 
 def test_what_is_known_of_some_layers_counts_and_the_rest_is_said() -> None:

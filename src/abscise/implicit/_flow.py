@@ -1,12 +1,15 @@
 """Which parameters write what an activation function reads, seen in one forward.
 
-Call by call: what a linear layer or a convolution gives was written by its weight; what is normed,
-by the scale as well; what is added, moved or pooled, by all that wrote its operands; what an
-activation gives starts anew. What such a function silences is a unit of the parameters that wrote
-what it reads, and of no others.
+Call by call: what a contraction gives was written by those of its operands that are weights, or
+are computed from weights alone; what is normed, by the scale as well; what is added, moved or
+pooled, by all that wrote its operands; what a function that silences gives starts anew. So what it
+silences is a unit of the weights and scales that wrote what it reads.
 """
 
-from typing import Any
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,16 +23,41 @@ from abscise.implicit._slopes import Leak, leak_of_call
 
 _CONTRACTIONS = frozenset(
     {
-        "bilinear", "bmm", "conv1d", "conv2d", "conv3d", "convtranspose1d", "convtranspose2d",
-        "convtranspose3d", "einsum", "gru", "linear", "lstm", "matmul", "mm", "mv",
-        "multiheadattentionforward", "rmatmul", "rnnrelu", "rnntanh", "scaleddotproductattention",
-        "tensordot",
+        "addbmm", "addmm", "addmv", "baddbmm", "bilinear", "bmm", "chainmatmul", "conv1d", "conv2d",
+        "conv3d", "convolution", "convtranspose1d", "convtranspose2d", "convtranspose3d", "einsum",
+        "embedding", "embeddingbag", "gru", "grucell", "inner", "linear", "lstm", "lstmcell",
+        "matmul", "mm", "multidot", "multiheadattentionforward", "mv", "rmatmul", "rnnrelu",
+        "rnnrelucell", "rnntanh", "rnntanhcell", "scaleddotproductattention", "tensordot",
     }
 )  # fmt: skip
-"""Their first operand is read; the others, or what computed them, write."""
+_TABLES = frozenset({"embedding", "embeddingbag"})
+_SUMMANDS = frozenset({"addbmm", "addmm", "addmv", "baddbmm"})
+"""Contractions with a summand as first operand."""
 
-_ADDED = frozenset({"addbmm", "addmm", "addmv", "baddbmm"})
-"""The same with a summand before."""
+_NORMS = frozenset({"batchnorm", "groupnorm", "instancenorm", "layernorm", "rmsnorm"})
+
+
+class _Origin(NamedTuple):
+    """Where a tensor comes from.
+
+    Args:
+        writers: Names of the parameters that wrote it.
+        data: Does it depend on the inputs?
+        unseen: Was it, or what it was made of, written by what was not seen?
+    """
+
+    writers: frozenset[str] = frozenset()
+    data: bool = False
+    unseen: bool = False
+
+
+def _joined(origins: Iterable[_Origin]) -> _Origin:
+    found = _Origin()
+    for it in origins:
+        found = _Origin(
+            found.writers | it.writers, found.data or it.data, found.unseen or it.unseen
+        )
+    return found
 
 
 class Flow:
@@ -37,19 +65,28 @@ class Flow:
 
     Args:
         model: Whose calls are seen.
+        inputs: The tensors that it is called with.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, inputs: Iterable[Tensor]) -> None:
         self._parameters = {id(it): name for name, it in model.named_parameters()}
-        self._writers: Any = WeakTensorKeyDictionary()
+        self._origins: Any = WeakTensorKeyDictionary()
+        for buffer in model.buffers():
+            self._origins[buffer] = _Origin()
+        for tensor in inputs:
+            self._origins[tensor] = _Origin(data=True)
+        self._weights: set[str] = set()
+        self._into: dict[bool, frozenset[str]] = {True: frozenset(), False: frozenset()}
         self.names: set[str] = set()
         """Of the functions and modules that were called."""
         self.leaks: set[Leak | None] = set()
         """What leaks through them."""
-        self.into_dying: frozenset[str] = frozenset()
-        """Parameters that write what a function of `DIES` reads."""
-        self.into_living: frozenset[str] = frozenset()
-        """The same for `LIVES`."""
+        self.complete = True
+        """Was all of it seen that an activation reads?"""
+
+    def into(self, *, dying: bool) -> frozenset[str]:
+        """Weights and scales that write what functions of `DIES` read, or those of `LIVES`."""
+        return self._into[dying] & self._weights
 
     def enter(self, module: nn.Module, _args: object) -> None:
         """A module is called."""
@@ -59,38 +96,65 @@ class Flow:
         """A function was called."""
         self.names.add(call.name)
         self.leaks.add(leak_of_call(call.name, call.args, call.kwargs))
-        writers = self._written_by(call)
-        if call.name in DIES:
-            self.into_dying |= writers
-        elif call.name in LIVES:
-            self.into_living |= writers
-        anew = call.name in DIES or call.name in LIVES
-        for tensor in tensors_in(call.result):
-            if id(tensor) not in self._parameters:
-                self._writers[tensor] = frozenset[str]() if anew else writers
+        origin = self._contracted(call) if call.name in _CONTRACTIONS else self._passed(call)
+        if call.name in DIES or call.name in LIVES:
+            dying = call.name in DIES
+            self._into[dying] |= origin.writers
+            self.complete = self.complete and not origin.unseen
+            origin = _Origin(data=origin.data) if dying else origin
+        for tensor in tensors_in((call.result, call.kwargs.get("out"))):
+            self._note(tensor, origin)
+        if call.in_place and call.args and isinstance(call.args[0], Tensor):
+            self._write_into(call.args[0], origin)
 
-    def _written_by(self, call: Call) -> frozenset[str]:
-        """The parameters that wrote what a call reads, or writes."""
-        args = call.args
-        if call.name in _ADDED:
-            args = args[2:]
-        elif call.name in _CONTRACTIONS:
-            args = args[1:]
-        found = frozenset[str]()
-        for tensor in tensors_in((args, dict(call.kwargs))):
-            found |= self._of(tensor)
-        return found
+    def _contracted(self, call: Call) -> _Origin:
+        operands = [*tensors_in((call.args, dict(call.kwargs)))]
+        origins = [self._of(it) for it in operands]
+        added = origins[:1] if call.name in _SUMMANDS and origins[0].data else []
+        weights = [it for it in origins if not it.data]
+        if call.name not in _TABLES:
+            for operand, it in zip(operands, origins, strict=True):
+                self._weights |= it.writers if operand.dim() > 1 and not it.data else set()
+        data = any(it.data for it in origins)
+        if any(it.writers for it in weights):
+            joined = _joined([*weights, *added])
+            return joined._replace(data=data, unseen=any(it.unseen for it in added))
+        if call.name == "scaleddotproductattention":
+            value = call.kwargs.get("value", call.args[2] if len(call.args) > 2 else None)
+            return _joined(map(self._of, tensors_in(value)))._replace(data=data)
+        return _joined(origins)
 
-    def _of(self, tensor: Tensor) -> frozenset[str]:
+    def _passed(self, call: Call) -> _Origin:
+        tensors = tensors_in((call.args, dict(call.kwargs)))
+        if call.name in _NORMS:
+            self._weights |= {
+                self._parameters[id(it)] for it in tensors if id(it) in self._parameters
+            }
+        return _joined(map(self._of, tensors))
+
+    def _of(self, tensor: Tensor) -> _Origin:
         name = self._parameters.get(id(tensor))
         if name is not None:
-            return frozenset({name})
-        writers: frozenset[str] = self._writers.get(tensor, frozenset())
-        return writers
+            return _Origin(frozenset({name}))
+        found: _Origin | None = self._origins.get(tensor)
+        if found is None:
+            return _Origin(data=True, unseen=tensor.is_floating_point())
+        return found
+
+    def _note(self, tensor: Tensor, origin: _Origin) -> None:
+        if id(tensor) not in self._parameters:
+            self._origins[tensor] = origin
+
+    def _write_into(self, target: Tensor, origin: _Origin) -> None:
+        """What is written into a tensor, or into a view of one."""
+        for tensor in (target, target._base):  # noqa: SLF001 - torch's name for it
+            if isinstance(tensor, Tensor):
+                known = self._of(tensor) if tensor is not target else _Origin()
+                self._note(tensor, _joined([known, origin]))
 
 
 def flow_of(model: nn.Module, example_inputs: ExampleInputs) -> Flow:
-    """One forward of a copy in eval mode; the model has no hook and stays as it was.
+    """One forward of a copy in eval mode, on copies of the inputs; the model stays as it was.
 
     Raises:
         InputError: The inputs do not run.
@@ -98,13 +162,15 @@ def flow_of(model: nn.Module, example_inputs: ExampleInputs) -> Flow:
     """
     inputs = as_inputs(example_inputs)
     place = next((it.device for it in model.parameters()), torch.device("cpu"))
-    args, kwargs = map_tensors((inputs.args, dict(inputs.kwargs)), lambda it: it.to(place))
-    copy = copy_model(model, share=False, shared=model.parameters()).eval()
-    flow = Flow(copy)
+    args, kwargs = map_tensors(
+        (inputs.args, dict(inputs.kwargs)), lambda it: it.detach().clone().to(place)
+    )
+    copy = copy_model(model, share=False).eval()
+    flow = Flow(copy, tensors_in((args, kwargs)))
     for module in copy.modules():
         if not isinstance(module, torch.jit.ScriptModule):
             _ = module.register_forward_pre_hook(flow.enter)
-    with torch.random.fork_rng(), torch.no_grad(), FunctionCalls(flow.see):
+    with torch.random.fork_rng(), torch.no_grad(), _not_compiled(), FunctionCalls(flow.see):
         try:
             _ = copy(*args, **kwargs)
         except Exception as problem:
@@ -112,3 +178,13 @@ def flow_of(model: nn.Module, example_inputs: ExampleInputs) -> Flow:
             message = f"{type(model).__name__} does not run on the example inputs: {reason}"
             raise InputError(message) from problem
     return flow
+
+
+@contextmanager
+def _not_compiled() -> Iterator[None]:
+    """What torch.compile made runs as it was written, so that its calls are seen."""
+    if "torch._dynamo" not in sys.modules:
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield

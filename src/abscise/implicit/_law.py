@@ -62,10 +62,10 @@ def _updates(rule: Rule, square: float, steps: int) -> float:
     begun = min(steps, round(_MEMORIES / max(1 - rule.memory, _MEMORIES / _LOOPS)))
     for _ in range(begun):
         second += (1 - rule.memory) * (square - second)
-        moved = (update + rule.eps) / (second + rule.eps) * square
+        moved = (update + rule.eps) / max(second + rule.eps, 1e-300) * square
         update += (1 - rule.memory) * (moved - update)
     # From here on the gradients' own moment stands still, and this one nears theirs in closed form.
-    nearing = (1 - rule.memory) * rule.eps / (square + rule.eps)
+    nearing = (1 - rule.memory) * rule.eps / max(square + rule.eps, 1e-300)
     return square + (update - square) * (1 - nearing) ** (steps - begun)
 
 
@@ -181,7 +181,7 @@ def _remember(rule: Rule, state: _State, log_weight: float, steps: float) -> _St
     second = keep * state.second + new
     update = state.update
     if rule.family is Family.ADADELTA:
-        moved = (update + rule.eps) / (state.second + rule.eps) * square
+        moved = (update + rule.eps) / max(state.second + rule.eps, 1e-300) * square
         update = keep * update + (1 - keep) * moved
     peak = max(state.peak, second)
     return _State(state.log_weight, second, peak, update, state.steps + steps)
@@ -191,7 +191,8 @@ def _share(rule: Rule, state: _State) -> float:
     """Share of the weight that one step takes now."""
     lr = rule.lr / (1 + max(0.0, state.steps - 1) * rule.lr_decay)
     if rule.family is Family.ADADELTA:
-        return lr * rule.strength * math.sqrt((state.update + rule.eps) / (state.second + rule.eps))
+        moved = (state.update + rule.eps) / max(state.second + rule.eps, 1e-300)
+        return lr * rule.strength * math.sqrt(moved)
     return lr * rule.strength / max(_divisor(rule, state), 1e-300)
 
 
@@ -205,4 +206,5 @@ def _divisor(rule: Rule, state: _State) -> float:
 def _divisor_rate(rule: Rule, state: _State) -> float:
     """|d ln(divisor) / d step|, by how far one step moves it."""
     after = _remember(rule, state, state.log_weight, 1.0)
-    return abs(math.log(_share(rule, after) / _share(rule, state)))
+    now, then = _share(rule, state), _share(rule, after)
+    return abs(math.log(then / now)) if now > 0 and then > 0 else 0.0

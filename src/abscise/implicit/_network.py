@@ -4,7 +4,7 @@ Nothing is captured: modules are looked at, and one forward without gradients te
 are called.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from abscise._errors import InputError
 from abscise._inputs import ExampleInputs
-from abscise.implicit._flow import flow_of
+from abscise.implicit._flow import Flow, flow_of
 from abscise.implicit._functions import DIES, LIVES, kind_of
 from abscise.implicit._slopes import Leak, leak_of_module, leak_of_name
 
@@ -46,8 +46,8 @@ class Network:
         looked: Whether a forward was run: without it, functions that no module stands for are not
             seen.
         leaks: Living functions that are linear below a bend, the smallest slope first.
-        written: Names of the parameters that write what a function reads that silences; where there
-            is none, what another activation reads. Empty where no forward was run.
+        written: Names of the weights and scales that write what a function reads that silences;
+            where there is none, what another activation reads. None where that was not seen.
     """
 
     dying: tuple[str, ...]
@@ -55,7 +55,7 @@ class Network:
     batch_norms: int
     looked: bool
     leaks: tuple[Leak, ...] = ()
-    written: tuple[str, ...] = ()
+    written: tuple[str, ...] | None = None
 
 
 def look_at(
@@ -76,12 +76,11 @@ def look_at(
     """
     given = {_known(name) for name in activations}
     if example_inputs is None:
-        names, written = {kind_of(it) for it in model.modules()}, frozenset[str]()
+        names, flow = {kind_of(it) for it in model.modules()}, None
         leaks = {leak_of_module(it) for it in model.modules()}
     else:  # what is called counts, not what is there
         flow = flow_of(model, example_inputs)
         names, leaks = {*flow.names}, {*flow.leaks}
-        written = flow.into_dying or flow.into_living
     names |= given
     seen = {it.name for it in leaks if it is not None}
     leaks |= {leak_of_name(it) for it in given - seen}
@@ -96,8 +95,16 @@ def look_at(
         len(norms),
         looked=example_inputs is not None,
         leaks=tuple(sorted(it for it in known if it.slope)),
-        written=tuple(sorted(written)),
+        written=None if flow is None else _written(flow, given),
     )
+
+
+def _written(flow: Flow, given: Collection[str]) -> tuple[str, ...] | None:
+    """What writes into the activations; None where that is not known, as of what is only named."""
+    dying, living = (bool(kind & flow.names) for kind in (DIES, LIVES))
+    if not flow.complete or set(given) & DIES - flow.names or not (dying or living):
+        return None
+    return tuple(sorted(flow.into(dying=dying)))
 
 
 def parameter_kinds(model: nn.Module) -> dict[str, Kind]:
@@ -126,9 +133,10 @@ def unit_weights(model: nn.Module, network: Network) -> frozenset[str]:
         for name, it in model.named_parameters()
         if kinds[name] in CARRIERS and it.numel() and id(it) not in tables
     }
-    seen = carriers & set(network.written)
+    if network.written is not None:
+        return frozenset(carriers & set(network.written))
     named = {name for name in carriers if _is_weight(model, name)}
-    return frozenset(seen or named or carriers)
+    return frozenset(named or carriers)
 
 
 def _is_weight(model: nn.Module, name: str) -> bool:

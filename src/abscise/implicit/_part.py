@@ -66,7 +66,8 @@ def noise_floor(rule: Rule, gradient_rms: float) -> float | None:
     """Spread of a weight around its best value while its gradients are noise of that size.
 
     Without ReLU, or something as exact, no weight gets closer to zero. To first order in the
-    learning rate; infinite without decay, None for Adagrad and Adadelta, whose steps change size.
+    learning rate; infinite without decay, None for Adagrad and Adadelta, whose steps change size,
+    and for no gradient over no eps.
     """
     if rule.decay is Decay.NONE:
         return math.inf
@@ -74,6 +75,8 @@ def noise_floor(rule: Rule, gradient_rms: float) -> float | None:
         return None
     divisor = gradient_rms + rule.eps if rule.adaptive else 1.0
     gain = rule.gain
+    if divisor == 0:
+        return None
     jump = gain * rule.lr * gradient_rms / divisor
     pull = rule.ceiling
     if rule.decay is Decay.COUPLED:
@@ -86,7 +89,7 @@ def _fate(rule: Rule, about: Mapping[str, Any], question: Question) -> tuple[Fat
     return _timed(about, question.steps) if unmoved is None else unmoved
 
 
-def _unmoved(  # noqa: C901, PLR0911 - one return per reason
+def _unmoved(  # noqa: PLR0911 - one return per reason
     rule: Rule, about: Mapping[str, Any], question: Question
 ) -> tuple[Fate, str] | None:
     """The fate of what no number of steps brings to the threshold; None: steps decide."""
@@ -105,38 +108,44 @@ def _unmoved(  # noqa: C901, PLR0911 - one return per reason
         return Fate.STAYS, "the learning rate is 0"
     if about["carries"] and not about.get("layers"):
         return Fate.DIES, f"all of it is below {question.threshold:g} already"
+    return _never(rule, about)
+
+
+def _never(rule: Rule, about: Mapping[str, Any]) -> tuple[Fate, str] | None:
+    """Why no number of steps is enough, where that is so."""
     if about["steps_at_least"] == NEVER:
+        if rule.adaptive and rule.decay is Decay.COUPLED:
+            return Fate.STAYS, "the steps of the decay get too small to bring it there"
         return Fate.CYCLES, f"one step of the decay takes {rule.ceiling:.2g} of a weight: too much"
     if about["steps"] == NEVER:
         return Fate.STAYS, "its gradients were so large that the decay does next to nothing"
     return None
 
 
-def _timed(  # noqa: PLR0911 - one return per fate
-    about: Mapping[str, Any], run: int | None
-) -> tuple[Fate, str]:
+def _timed(about: Mapping[str, Any], run: int | None) -> tuple[Fate, str]:
     steps, least = about["steps"], about["steps_at_least"]
     layers: tuple[Layer, ...] = about.get("layers", ())
     first = f" ({layers[0].name})" if _differ(layers) else ""
     if run is None:
         told = "at least " if steps is None else ""
-        count = least if steps is None else steps
-        return Fate.DEPENDS, f"{told}{count_of(count)} steps{first} after its data gradient is gone"
-    if steps is None:
-        if least > run:
-            return Fate.DIES_LATER, f"at least {count_of(least)} steps{first}, the run has {run:,}"
+        count = f"{told}{count_of(least if steps is None else steps)} steps{first}"
+        return Fate.DEPENDS, f"{count} after its data gradient is gone{_unknown(layers)}"
+    if steps is not None and steps <= run:
+        fate = Fate.DIES if steps <= run / 2 else Fate.DIES_LATE
+        return fate, f"{count_of(steps)}{first}{_rest(layers, run)}"
+    if any(it.steps is None and it.soonest <= run for it in layers) or (
+        steps is None and least <= run
+    ):
         largest = about.get("largest_gradient")
         told = "next to no gradients" if largest is None else f"gradients below {largest:.1g}"
-        return Fate.DEPENDS, f"dies within the run where it had {told}"
-    if steps > run:
-        return Fate.DIES_LATER, f"{count_of(steps)} steps{first}, the run has {run:,}"
-    fate = Fate.DIES if steps <= run / 2 else Fate.DIES_LATE
-    return fate, f"{count_of(steps)}{first}{_rest(layers, run)}"
+        return Fate.DEPENDS, f"dies within the run where it had {told}{_unknown(layers)}"
+    count = count_of(steps) if steps is not None else f"at least {count_of(least)}"
+    return Fate.DIES_LATER, f"{count} steps{first}, the run has {run:,}{_unknown(layers)}"
 
 
 def count_of(steps: float) -> str:
     """In words; more than a hundred million are not counted."""
-    return f"{steps:,.0f}" if steps < 1e8 else f"{steps:.0e}".replace("e+", "e")
+    return f"{steps:,.0f}" if steps < 1e8 else f"{steps:.2g}".replace("e+0", "e+")
 
 
 def _differ(layers: Sequence[Layer]) -> bool:
@@ -158,10 +167,15 @@ def _rest(layers: Sequence[Layer], run: int) -> str:
     told = f"{'' if late else last} of the run's {run:,} steps"
     if late:
         told += f"; {late} of {len(layers)} layers {'needs' if late == 1 else 'need'} more"
-    unknown = len(layers) - len(known)
-    if unknown:
-        told += f"; the gradients of {unknown} of {len(layers)} layers are not known"
-    return told
+    return told + _unknown(layers)
+
+
+def _unknown(layers: Sequence[Layer]) -> str:
+    """Of how many layers, but not of all, the gradients are not known."""
+    unknown = sum(it.steps is None for it in layers)
+    if unknown in {0, len(layers)}:
+        return ""
+    return f"; the gradients of {unknown} of {len(layers)} layers are not known"
 
 
 def _no_op_share(rule: Rule, tensors: Collection[Tensor]) -> float | None:

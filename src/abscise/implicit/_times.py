@@ -77,8 +77,9 @@ def times_of(
     if found["steps"] is not None:
         tiny = min(torch.finfo(tensor.dtype).tiny for tensor in tensors.values())
         found["subnormal_after"] = steps_to(rule, start, tiny, history)
-    elif question.steps is not None:
-        nearest = min((it.start for it in layers), default=start)
+    unknown = [it.start for it in layers if it.steps is None]
+    if question.steps is not None and (unknown or found["steps"] is None):
+        nearest = min(unknown, default=start)
         found["largest_gradient"] = _largest_gradient(rule, nearest, question, question.steps)
     return found
 
@@ -89,10 +90,11 @@ def least_gradient(
     states: Mapping[str, Mapping[str, Any]],
     question: Question,
 ) -> float | None:
-    """The smallest size of a parameter's gradients; None where one is not known."""
-    sizes = [_before(rule, {name: it}, states, question)[0] for name, it in tensors.items()]
-    known = [it for it in sizes if it is not None]
-    return min(known) if known and len(known) == len(sizes) else None
+    """The smallest size of a parameter's gradients; None where that of a layer is not known."""
+    sizes = {name: _before(rule, {name: it}, states, question)[0] for name, it in tensors.items()}
+    if any(size is None and name in question.layers for name, size in sizes.items()):
+        return None
+    return min((it for it in sizes.values() if it is not None), default=None)
 
 
 def _source_of(layers: Sequence[Layer], question: Question) -> str | None:
@@ -113,12 +115,19 @@ def _layers(
     found = []
     for name in [it for it in tensors if it in question.layers]:
         alone = {name: tensors[name]}
-        start = rms_of(alone.values())
-        if start > question.threshold:
+        start = _size_above(tensors[name], question.threshold)
+        if start > 0:
             rms, _, history = _before(rule, alone, states, question)
             steps, least = _steps(rule, start, history, question)
             found.append(Layer(name, alone[name].numel(), start, rms, steps, least))
     return tuple(sorted(found, key=lambda it: (it.steps is None, it.soonest)))
+
+
+def _size_above(tensor: Tensor, threshold: float) -> float:
+    """Root mean square of the elements above the threshold; 0 where there are none."""
+    with torch.no_grad():
+        above = tensor[tensor.abs() > threshold]
+    return rms_of([above]) if above.numel() else 0.0
 
 
 def _steps(

@@ -37,7 +37,8 @@ def verdict_of(  # noqa: PLR0911 - one return per reason
     if any(rule is None for rule in rules) and not any(gets_there(it) for it in carriers):
         return Outcome.UNKNOWN, f"Unknown: no law is known for {name} with these options."
     if not carriers:
-        return Outcome.WILL_NOT, "No unit will die: the optimizer holds no weights of this model."
+        held = "no weights of this model" if not parts else "none of the weights that write units"
+        return Outcome.WILL_NOT, f"No unit will die: the optimizer holds {held}."
     if all(part.strength == 0 for part in carriers):
         return (
             Outcome.WILL_NOT,
