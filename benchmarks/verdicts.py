@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from _recording import surroundings
 
-from abscise.implicit import Diagnosis, diagnose, gradient_sizes
+from abscise.cli._doctor import probed, steps_of
+from abscise.implicit import Diagnosis, diagnose
 from abscise.store import write_bytes_atomically
 from abscise.train import Data, Recipe, build_model, build_optimizer, data_for, recipe_from
 
@@ -76,7 +77,7 @@ def compared(
     key: Key, runs: Sequence[Mapping[str, Any]], recipe: Recipe, data: Data
 ) -> dict[str, Any]:
     """Verdict and outcome, as plain values."""
-    steps = recipe.epochs * (len(data.train) // recipe.batch_size)
+    steps = steps_of(recipe, data.train)
     found = asked(recipe, data, steps)
     experiment, dataset, network, method, strength, _ = key
     first = found.first
@@ -102,17 +103,13 @@ def asked(recipe: Recipe, data: Data, steps: int) -> Diagnosis:
     """The diagnosis of the recipe, as `abscise doctor` makes it."""
     _ = torch.manual_seed(recipe.seed)
     model = build_model(recipe)
-    order = torch.randperm(
-        len(data.train), generator=torch.Generator().manual_seed(recipe.seed)
-    ).split(recipe.batch_size)[:BATCHES]
-    batches = ((data.train.inputs[it], data.train.labels[it]) for it in order)
     return diagnose(
         model,
         build_optimizer(recipe, model),
         data.train.inputs[:2],
         steps=steps,
         batch_size=recipe.batch_size,
-        gradient_rms=gradient_sizes(model, batches),
+        gradient_rms=probed(recipe, model, data.train, BATCHES),
     )
 
 

@@ -15,8 +15,8 @@ from abscise.cli._source import build_model, read_inputs
 from abscise.cli._usage import UsageError, naming_usage
 from abscise.implicit import Diagnosis, diagnose, gradient_sizes
 from abscise.report import diagnosis_view
+from abscise.train import Recipe, Split, build_optimizer, data_for, facts_of, load_recipe
 from abscise.train import build_model as build_network
-from abscise.train import build_optimizer, data_for, facts_of, load_recipe
 
 _OWN = ("model", "optimizer", "learning_rate", "weight_decay", "option", "batch_size")
 _RECIPE = ("control", "set")
@@ -41,16 +41,13 @@ def _of_recipe(options: DoctorOptions) -> Diagnosis:
     with torch.random.fork_rng():
         _ = torch.manual_seed(recipe.seed)
         model = build_network(recipe)
-    steps, sizes = options.steps, options.gradient_rms
-    found: dict[str, float] | float | None = sizes
+    steps = options.steps
+    found: dict[str, float] | float | None = options.gradient_rms
     if options.probe:
         train = data_for(recipe, options.data_root).train
-        size, per_epoch = recipe.batch_size, len(train) // recipe.batch_size
-        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(recipe.seed))
-        steps = steps or max(1, recipe.epochs * per_epoch)
-        if sizes is None:
-            chosen = order.split(size)[: min(options.probe, per_epoch)]
-            found = gradient_sizes(model, ((train.inputs[it], train.labels[it]) for it in chosen))
+        steps = steps or steps_of(recipe, train)
+        if found is None:
+            found = probed(recipe, model, train, options.probe)
     return diagnose(
         model,
         build_optimizer(recipe, model),
@@ -60,6 +57,19 @@ def _of_recipe(options: DoctorOptions) -> Diagnosis:
         gradient_rms=found,
         threshold=options.threshold,
     )
+
+
+def steps_of(recipe: Recipe, train: Split) -> int:
+    """Optimizer steps of the recipe's run on these examples."""
+    return max(1, recipe.epochs * (len(train) // recipe.batch_size))
+
+
+def probed(recipe: Recipe, model: nn.Module, train: Split, batches: int) -> dict[str, float]:
+    """Sizes of the gradients on so many batches of the recipe's, at most an epoch."""
+    size, per_epoch = recipe.batch_size, len(train) // recipe.batch_size
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(recipe.seed))
+    chosen = order.split(size)[: min(batches, per_epoch)]
+    return gradient_sizes(model, ((train.inputs[it], train.labels[it]) for it in chosen))
 
 
 def _of_model(options: DoctorOptions) -> Diagnosis:

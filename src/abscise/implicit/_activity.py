@@ -19,7 +19,8 @@ from typing_extensions import override
 from abscise._errors import InputError
 from abscise._inputs import ExampleInputs, as_inputs
 from abscise.implicit._firing import CURVE, Firing, LayerFiring
-from abscise.implicit._layers import forward, running_copy, watch_rectified
+from abscise.implicit._forward import forward
+from abscise.implicit._layers import running_copy, watch_rectified
 
 SILENT = 1e-12
 FIRES = 1e-3

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from abscise._errors import ModelError
 from abscise._inputs import ExampleInputs
 from abscise.implicit._advice import findings_of, less_of, more_of
-from abscise.implicit._diagnosis import Diagnosis, Outcome, Part
+from abscise.implicit._diagnosis import Diagnosis, Part
 from abscise.implicit._network import Kind, look_at, parameter_kinds, unit_weights
 from abscise.implicit._part import describe_part
 from abscise.implicit._rule import read_rule
@@ -21,8 +21,6 @@ from abscise.implicit._verdict import verdict_of
 
 DEAD = 1e-3
 """Below it a weight counts as dead (Mehta et al. 2019, arXiv 1811.12495: |gamma| < 1e-3)."""
-
-_DEATH = frozenset({Outcome.WILL_DIE, Outcome.FEW, Outcome.DEPENDS})
 
 
 def diagnose(  # noqa: PLR0913 - what a user can know, all of it optional but the first two
@@ -95,7 +93,7 @@ def diagnose(  # noqa: PLR0913 - what a user can know, all of it optional but th
         verdict=verdict,
         findings=findings_of(network, parts, rules, facts, steps),
         more=more_of(network, parts, rules, steps, batch_size, threshold),
-        less=less_of(parts, rules) if outcome in _DEATH else (),
+        less=less_of(parts, rules) if outcome.deadly else (),
     )
 
 

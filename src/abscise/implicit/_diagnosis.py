@@ -34,6 +34,11 @@ class Outcome(StrEnum):
     WILL_NOT = "units do not die"
     UNKNOWN = "unknown"
 
+    @property
+    def deadly(self) -> bool:
+        """May units die within the run?"""
+        return self in {Outcome.WILL_DIE, Outcome.FEW, Outcome.DEPENDS}
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
@@ -59,6 +64,11 @@ class Layer:
     def soonest(self) -> float:
         """Steps, as far as they are known."""
         return self.steps_at_least if self.steps is None else self.steps
+
+    @property
+    def order(self) -> tuple[bool, float]:
+        """By which layers are ordered: what is known first, and then the fastest."""
+        return self.steps is None, self.soonest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +170,7 @@ class Diagnosis:
     def first(self) -> Layer | None:
         """The layer that gets there first, of all parts; of those whose times are known, if any."""
         layers = [it for part in self.parts for it in part.layers]
-        return min(layers, key=lambda it: (it.steps is None, it.soonest), default=None)
+        return min(layers, key=lambda it: it.order, default=None)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON.

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from abscise._copying import copy_model
-from abscise._errors import InputError
-from abscise._inputs import ExampleInputs, as_inputs, map_tensors, tensors_in
+from abscise._inputs import ExampleInputs, Inputs, as_inputs, map_tensors, tensors_in
+from abscise.implicit._forward import forward
 from abscise.implicit._functions import DIES, LIVES, Call, FunctionCalls, kind_of
 from abscise.implicit._slopes import Leak, leak_of_call
 
@@ -108,7 +108,7 @@ class Flow:
             self._write_into(call.args[0], origin)
 
     def _contracted(self, call: Call) -> _Origin:
-        operands = [*tensors_in((call.args, dict(call.kwargs)))]
+        operands = tensors_in((call.args, dict(call.kwargs)))
         origins = [self._of(it) for it in operands]
         added = origins[:1] if call.name in _SUMMANDS and origins[0].data else []
         weights = [it for it in origins if not it.data]
@@ -160,23 +160,15 @@ def flow_of(model: nn.Module, example_inputs: ExampleInputs) -> Flow:
         InputError: The inputs do not run.
         ModelError: The model cannot be copied.
     """
-    inputs = as_inputs(example_inputs)
-    place = next((it.device for it in model.parameters()), torch.device("cpu"))
-    args, kwargs = map_tensors(
-        (inputs.args, dict(inputs.kwargs)), lambda it: it.detach().clone().to(place)
-    )
+    given = as_inputs(example_inputs)
+    inputs = Inputs(*map_tensors((given.args, dict(given.kwargs)), lambda it: it.detach().clone()))
     copy = copy_model(model, share=False).eval()
-    flow = Flow(copy, tensors_in((args, kwargs)))
+    flow = Flow(copy, inputs.tensors())
     for module in copy.modules():
         if not isinstance(module, torch.jit.ScriptModule):
             _ = module.register_forward_pre_hook(flow.enter)
     with torch.random.fork_rng(), torch.no_grad(), _not_compiled(), FunctionCalls(flow.see):
-        try:
-            _ = copy(*args, **kwargs)
-        except Exception as problem:
-            reason = " ".join(str(problem).split())[:200]
-            message = f"{type(model).__name__} does not run on the example inputs: {reason}"
-            raise InputError(message) from problem
+        _ = forward(copy, inputs, "example inputs")
     return flow
 
 

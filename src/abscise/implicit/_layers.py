@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from abscise._copying import copy_model
-from abscise._errors import InputError, ModelError
-from abscise._inputs import Inputs, map_tensors, tensors_in
+from abscise._errors import ModelError
+from abscise._inputs import Inputs, tensors_in
+from abscise.implicit._forward import forward
 from abscise.implicit._functions import DIES, Call, FunctionCalls
 from abscise.implicit._network import BATCH_NORMS
 
@@ -87,22 +87,6 @@ def running_copy(model: nn.Module, after: Callable[[str, object], None]) -> Iter
             _ = module.register_forward_hook(_telling(name, after))
     with torch.random.fork_rng(), torch.no_grad():
         yield copy
-
-
-def forward(model: nn.Module, inputs: Inputs) -> Any:
-    """One call of `model`, on its own device.
-
-    Raises:
-        InputError: It fails.
-    """
-    place = next((it.device for it in model.parameters()), torch.device("cpu"))
-    args, kwargs = map_tensors((inputs.args, dict(inputs.kwargs)), lambda it: it.to(place))
-    try:
-        return model(*args, **kwargs)
-    except Exception as problem:
-        reason = " ".join(str(problem).split())[:200]
-        message = f"{type(model).__name__} does not run on the inputs given: {reason}"
-        raise InputError(message) from problem
 
 
 def watch_rectified(see: Callable[[Tensor], None]) -> FunctionCalls:

@@ -12,7 +12,7 @@ from abscise.implicit._diagnosis import Fate, Layer, Part
 from abscise.implicit._law import NEVER, decay_rate
 from abscise.implicit._network import Kind
 from abscise.implicit._rule import Decay, Family, Rule
-from abscise.implicit._times import Question, least_gradient, rms_of, times_of
+from abscise.implicit._times import Question, rms_of, times_of
 
 FULL_STEP = 1e-2
 """A `ceiling` below it slows the effect down; at 1e-4 Adam behaves like SGD."""
@@ -36,14 +36,14 @@ def describe_part(
         "kind": kind,
         "tensors": len(tensors),
         "numbers": numbers,
-        "start": rms_of(tensors.values()),
         "carries": any(name in question.layers for name in tensors),
         "coarse": _coarse(tensors.values()),
         "subnormal": sum(count_subnormal(tensor) for tensor in tensors.values()),
     }
     if rule is None:
         unknown = "no law is known for this optimizer with these options"
-        about |= {"decay": None, "lr": None, "strength": None}
+        start = rms_of(tensors.values())
+        about |= {"decay": None, "lr": None, "strength": None, "start": start}
         return Part(**about, fate=Fate.UNKNOWN, why=unknown)
     about |= {
         "decay": rule.decay,
@@ -55,7 +55,6 @@ def describe_part(
         "no_op_share": _no_op_share(rule, tensors.values()),
     }
     about |= times_of(rule, tensors, states, question)
-    about["least_gradient_rms"] = least_gradient(rule, tensors, states, question)
     rms = about["gradient_rms"]
     about["noise_floor"] = None if rms is None else noise_floor(rule, rms)
     fate, why = _fate(rule, about, question)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -48,35 +48,50 @@ def rms_of(tensors: Collection[Tensor]) -> float:
         return math.sqrt(sum(float(it.double().square().sum()) for it in tensors) / numbers)
 
 
+class _Past(NamedTuple):
+    """What was before: size of the gradients, where it comes from, what the optimizer remembers."""
+
+    rms: float | None = None
+    source: str | None = None
+    history: History | None = None
+
+
 def times_of(
     rule: Rule,
     tensors: Mapping[str, Tensor],
     states: Mapping[str, Mapping[str, Any]],
     question: Question,
 ) -> dict[str, Any]:
-    """The fields of a part about gradients and times; `states` are the optimizer's, by name.
+    """The fields of a part about sizes, gradients and times; `states` are the optimizer's, by name.
 
     Each of `question.layers` has times of its own, by its own size and gradients: those of all
     numbers together are those of the largest layer or of the loudest.
     """
     start = rms_of(tensors.values())
-    rms, source, history = _before(rule, tensors, states, question)
-    found: dict[str, Any] = {"gradient_rms": rms, "gradient_source": source}
+    together = _before(rule, tensors, states, question)
+    alone = {name: _before(rule, {name: it}, states, question) for name, it in tensors.items()}
+    found: dict[str, Any] = {
+        "start": start,
+        "gradient_rms": together.rms,
+        "gradient_source": together.source,
+        "least_gradient_rms": _least(alone, question),
+    }
     if start == 0:
         return found | {"steps": 0.0, "steps_at_least": 0.0}
-    layers = _layers(rule, tensors, states, question)
+    layers = _layers(rule, tensors, alone, question)
+    past = together
     if layers:
+        past, start = alone[layers[0].name], layers[0].start
         found["layers"] = layers
         found["steps"] = layers[0].steps
         found["steps_at_least"] = min(it.steps_at_least for it in layers)
-        found["gradient_source"] = source or _source_of(layers, question)
-        start = layers[0].start
-        _, _, history = _before(rule, {layers[0].name: tensors[layers[0].name]}, states, question)
+        known = (alone[it.name].source for it in layers)
+        found["gradient_source"] = together.source or next(filter(None, known), None)
     else:
-        found["steps"], found["steps_at_least"] = _steps(rule, start, history, question)
+        found["steps"], found["steps_at_least"] = _steps(rule, start, past.history, question)
     if found["steps"] is not None:
         tiny = min(torch.finfo(tensor.dtype).tiny for tensor in tensors.values())
-        found["subnormal_after"] = steps_to(rule, start, tiny, history)
+        found["subnormal_after"] = steps_to(rule, start, tiny, past.history)
     unknown = [it.start for it in layers if it.steps is None]
     if question.steps is not None and (unknown or found["steps"] is None):
         nearest = min(unknown, default=start)
@@ -84,43 +99,25 @@ def times_of(
     return found
 
 
-def least_gradient(
-    rule: Rule,
-    tensors: Mapping[str, Tensor],
-    states: Mapping[str, Mapping[str, Any]],
-    question: Question,
-) -> float | None:
+def _least(alone: Mapping[str, _Past], question: Question) -> float | None:
     """The smallest size of a parameter's gradients; None where that of a layer is not known."""
-    sizes = {name: _before(rule, {name: it}, states, question)[0] for name, it in tensors.items()}
-    if any(size is None and name in question.layers for name, size in sizes.items()):
+    if any(it.rms is None and name in question.layers for name, it in alone.items()):
         return None
-    return min((it for it in sizes.values() if it is not None), default=None)
-
-
-def _source_of(layers: Sequence[Layer], question: Question) -> str | None:
-    """Where the gradients of some layers come from, where those of others are not known."""
-    known = [it.name for it in layers if it.gradient_rms is not None]
-    if not known:
-        return None
-    return question.source if known[0] in question.gradient_rms else _STATE
+    return min((it.rms for it in alone.values() if it.rms is not None), default=None)
 
 
 def _layers(
-    rule: Rule,
-    tensors: Mapping[str, Tensor],
-    states: Mapping[str, Mapping[str, Any]],
-    question: Question,
+    rule: Rule, tensors: Mapping[str, Tensor], alone: Mapping[str, _Past], question: Question
 ) -> tuple[Layer, ...]:
     """The layers above the threshold, the first to get below it first; last, what is not known."""
     found = []
     for name in [it for it in tensors if it in question.layers]:
-        alone = {name: tensors[name]}
         start = _size_above(tensors[name], question.threshold)
         if start > 0:
-            rms, _, history = _before(rule, alone, states, question)
-            steps, least = _steps(rule, start, history, question)
-            found.append(Layer(name, alone[name].numel(), start, rms, steps, least))
-    return tuple(sorted(found, key=lambda it: (it.steps is None, it.soonest)))
+            past = alone[name]
+            steps, least = _steps(rule, start, past.history, question)
+            found.append(Layer(name, tensors[name].numel(), start, past.rms, steps, least))
+    return tuple(sorted(found, key=lambda it: it.order))
 
 
 def _size_above(tensor: Tensor, threshold: float) -> float:
@@ -169,25 +166,22 @@ def _before(
     tensors: Mapping[str, Tensor],
     states: Mapping[str, Mapping[str, Any]],
     question: Question,
-) -> tuple[float | None, str | None, History | None]:
-    """Size of the gradients so far, where it comes from, and what the optimizer remembers."""
+) -> _Past:
+    """What was before of all of `tensors` together."""
     given = [question.gradient_rms[name] for name in tensors if name in question.gradient_rms]
     if len(given) == len(tensors):
         sizes = [tensor.numel() for tensor in tensors.values()]
         rms = pooled(zip(sizes, given, strict=True))
-        return (
-            rms,
-            question.source,
-            lived(rule, rms, rms_of(tensors.values()), _age(rule, question)),
-        )
-    history = _remembered(rule, [states[name] for name in tensors])
-    if history is None:
-        return None, None, None
+        history = lived(rule, rms, rms_of(tensors.values()), _age(rule, question))
+        return _Past(rms, question.source, history)
+    remembered = _remembered(rule, [states[name] for name in tensors])
+    if remembered is None:
+        return _Past()
     if rule.family is Family.ADAGRAD:
-        mean = history.second / history.steps
+        mean = remembered.second / remembered.steps
     else:
-        mean = history.second / (1 - rule.memory**history.steps)
-    return math.sqrt(mean), _STATE, history
+        mean = remembered.second / (1 - rule.memory**remembered.steps)
+    return _Past(math.sqrt(mean), _STATE, remembered)
 
 
 def _age(rule: Rule, question: Question) -> int:

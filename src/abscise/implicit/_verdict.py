@@ -69,9 +69,8 @@ def _timed(name: str, network: Network, best: Part, run: int | None) -> tuple[Ou
         Fate.DIES_LATER: (Outcome.TOO_SLOW, f"No unit will die in time: {what}: {kind} need"),
     }
     outcome, begin = told.get(best.fate, (Outcome.WILL_NOT, f"No unit will die: {what}:"))
-    dies = outcome in {Outcome.WILL_DIE, Outcome.FEW, Outcome.DEPENDS}
-    unseen = " It takes a ReLU, and none was found." if dies and not network.dying else ""
-    return outcome, f"{begin} {why}.{unseen}"
+    unseen = outcome.deadly and not network.dying
+    return outcome, f"{begin} {why}.{' It takes a ReLU, and none was found.' if unseen else ''}"
 
 
 def _early(part: Part, run: int | None) -> str:
