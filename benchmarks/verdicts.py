@@ -18,7 +18,15 @@ from _recording import surroundings
 from abscise.cli._doctor import probed, steps_of
 from abscise.implicit import Diagnosis, diagnose
 from abscise.store import write_bytes_atomically
-from abscise.train import Data, Recipe, build_model, build_optimizer, data_for, recipe_from
+from abscise.train import (
+    Data,
+    Recipe,
+    build_model,
+    build_optimizer,
+    data_for,
+    recipe_from,
+    scheduler_of,
+)
 
 BATCHES = 20
 BESIDE = frozenset(
@@ -103,11 +111,13 @@ def asked(recipe: Recipe, data: Data, steps: int) -> Diagnosis:
     """The diagnosis of the recipe, as `abscise doctor` makes it."""
     _ = torch.manual_seed(recipe.seed)
     model = build_model(recipe)
+    optimizer = build_optimizer(recipe, model)
     return diagnose(
         model,
-        build_optimizer(recipe, model),
+        optimizer,
         data.train.inputs[:2],
         steps=steps,
+        scheduler=scheduler_of(recipe, optimizer, steps),
         batch_size=recipe.batch_size,
         gradient_rms=probed(recipe, model, data.train, BATCHES),
     )

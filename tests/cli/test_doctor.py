@@ -76,6 +76,43 @@ def test_a_model_of_ones_own_is_diagnosed_as_json(capsys: pytest.CaptureFixture[
     assert 5000 < found["parts"][0]["steps"] < 10000
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_a_learning_rate_that_falls_leaves_less_time(
+    schedule: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = "--steps 20000 --gradient-rms 1e-3 --format json"
+
+    found = []
+    for more in ((), ("--schedule", schedule)):
+        assert main([*OWN.split(), *ADAM.split(), *told.split(), *more]) == 0
+        found.append(json.loads(capsys.readouterr().out)["parts"][0])
+    stays, falls = found
+    assert stays["steps"] < falls["steps"]
+    assert stays["silent_by"] > falls["silent_by"] > 0
+    assert stays["lr"] == falls["lr"] == 1e-3
+
+
+def test_a_warm_up_takes_time(capsys: pytest.CaptureFixture[str]) -> None:
+    found = []
+    for warmup in ("0", "1000", "8000"):
+        told = f"--warmup {warmup} --steps 20000 --gradient-rms 1e-6 --format json"
+        assert main([*OWN.split(), *ADAM.split(), *told.split()]) == 0
+        found.append(json.loads(capsys.readouterr().out)["parts"][0]["steps"])
+    assert found == sorted({*found})
+
+
+def test_a_recipes_drops_count(capsys: pytest.CaptureFixture[str]) -> None:
+    told = "doctor digits-adam-l2 --probe 0 --steps 4000 --gradient-rms 1e-2 --format json --set"
+    found, end = {}, "at the end of the run"
+    for drops in ("[]", "[0.1]"):
+        assert main([*told.split(), f"drops={drops}"]) == 0
+        found[drops] = json.loads(capsys.readouterr().out)
+    stays, drops = found["[]"], found["[0.1]"]
+    assert not any(end in line for line in stays["findings"])
+    assert any(end in line for line in drops["findings"])
+    assert stays["parts"][0]["steps"] < drops["parts"][0]["steps"]
+
+
 def test_options_of_the_optimizer_reach_it(capsys: pytest.CaptureFixture[str]) -> None:
     extra = "--option amsgrad=true --option eps=1e-5 --gradient-rms 1e-2 --steps 5000"
     assert main([*OWN.split(), *ADAM.split(), *extra.split(), "--format", "json"]) == 0
@@ -116,6 +153,9 @@ def test_behind_a_leaky_relu_units_may_die(capsys: pytest.CaptureFixture[str]) -
         (f"{OWN} --optimizer sgd --option betas=1", "SGD has no argument 'betas'", 2),
         (f"{OWN} --optimizer sgd --option momentum=-1", "SGD: Invalid momentum", 2),
         (f"{OWN} {ADAM} --steps 0", "steps", 2),
+        (f"{OWN} {ADAM} --schedule cosine", "--schedule and --warmup need --steps", 2),
+        (f"{OWN} {ADAM} --warmup 50 --steps 50", "more than 50 of warm-up", 2),
+        ("doctor digits-adam-l2 --schedule cosine", "belongs to a model of your own", 2),
         (f"{OWN} {ADAM} --threshold 0", "threshold", 2),
         (f"{OWN.replace('2x4', '2x5')} {ADAM}", "does not run on the example inputs", 1),
         ("doctor digits-adam-l2 --set limit=10", "smaller than one batch", 1),

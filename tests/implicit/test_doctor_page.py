@@ -44,7 +44,7 @@ def test_the_lines_of_python_run(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    exec(block("python") + block("tracker"), {})
+    exec(block("python") + block("scheduler") + block("tracker"), {})
     out = capsys.readouterr().out
     assert out.startswith("Units can die: Adam")
     assert "step 500: " in out

@@ -2,12 +2,14 @@
 
 import inspect
 import json
+import math
 from typing import Any
 
 import torch
 from rich.console import Console
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from abscise.cli._options import DoctorOptions
 from abscise.cli._settings import settings
@@ -15,10 +17,21 @@ from abscise.cli._source import build_model, read_inputs
 from abscise.cli._usage import UsageError, naming_usage
 from abscise.implicit import Diagnosis, diagnose, gradient_sizes
 from abscise.report import diagnosis_view
-from abscise.train import Recipe, Split, build_optimizer, data_for, facts_of, load_recipe
+from abscise.train import (
+    Recipe,
+    Split,
+    build_optimizer,
+    data_for,
+    facts_of,
+    load_recipe,
+    scheduler_of,
+)
 from abscise.train import build_model as build_network
 
-_OWN = ("model", "optimizer", "learning_rate", "weight_decay", "option", "batch_size")
+_OWN = (
+    *("model", "optimizer", "learning_rate", "weight_decay", "option", "batch_size"),
+    *("schedule", "warmup"),
+)
 _RECIPE = ("control", "set")
 
 
@@ -48,11 +61,13 @@ def _of_recipe(options: DoctorOptions) -> Diagnosis:
         steps = steps or steps_of(recipe, train)
         if found is None:
             found = probed(recipe, model, train, options.probe)
+    optimizer = build_optimizer(recipe, model)
     return diagnose(
         model,
-        build_optimizer(recipe, model),
+        optimizer,
         torch.zeros(2, *facts_of(recipe).shape),
         steps=steps,
+        scheduler=scheduler_of(recipe, optimizer, steps) if steps else None,
         batch_size=recipe.batch_size,
         gradient_rms=found,
         threshold=options.threshold,
@@ -78,15 +93,36 @@ def _of_model(options: DoctorOptions) -> Diagnosis:
         message = "name a recipe, or --model, --input and --optimizer"
         raise UsageError(message)
     model = build_model(options.model, options, Console(stderr=True, markup=False))
+    optimizer = _optimizer(model, options)
     return diagnose(
         model,
-        _optimizer(model, options),
+        optimizer,
         read_inputs(options),
         steps=options.steps,
+        scheduler=_scheduler(optimizer, options),
         batch_size=options.batch_size,
         gradient_rms=options.gradient_rms,
         threshold=options.threshold,
     )
+
+
+def _scheduler(optimizer: Optimizer, options: DoctorOptions) -> LRScheduler | None:
+    """Up from 0 in a straight line, then down to 0, as far as it was asked for."""
+    if not options.schedule and not options.warmup:
+        return None
+    if options.steps is None or options.warmup >= options.steps:
+        message = f"--schedule and --warmup need --steps, more than {options.warmup} of warm-up"
+        raise UsageError(message)
+    warmup, rest = options.warmup, options.steps - options.warmup
+
+    def share(step: int) -> float:
+        if step < warmup:
+            return step / warmup
+        done = (step - warmup) / rest
+        falls = {"cosine": (1 + math.cos(math.pi * done)) / 2, "linear": 1 - done}
+        return falls[options.schedule] if options.schedule else 1.0
+
+    return LambdaLR(optimizer, share)
 
 
 def _optimizer(model: nn.Module, options: DoctorOptions) -> Optimizer:

@@ -102,6 +102,10 @@ class DoctorOptions(ModelOptions):
     option: Annotated[
         tuple[str, ...], "Another argument of the optimizer, e.g. amsgrad=true. Repeatable."
     ] = ()
+    schedule: Annotated[
+        Literal["cosine", "linear"] | None, "How the learning rate falls to 0 over --steps."
+    ] = None
+    warmup: Annotated[NonNegativeInt, "Steps in which the learning rate first rises from 0."] = 0
     steps: Annotated[PositiveInt | None, "Optimizer steps of the whole run."] = None
     batch_size: Annotated[PositiveInt | None, "Examples per step."] = None
     gradient_rms: Annotated[

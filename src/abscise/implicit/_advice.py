@@ -1,5 +1,6 @@
 """What a diagnosis says beside its verdict: what else matters, and what to change."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -25,6 +26,7 @@ def findings_of(
     """What else matters, one line each."""
     return (
         *_about_network(network),
+        *_about_schedule(rules, facts),
         *_about_rules(rules),
         *_about_parts(parts, steps),
         *_about_gradients(parts),
@@ -48,6 +50,21 @@ def _about_network(network: Network) -> list[str]:
     if not network.batch_norms:
         found.append("no batch norm: a unit dies by its incoming weights, never by a scale")
     return found
+
+
+def _about_schedule(rules: Sequence[Rule | None], facts: Mapping[str, Sequence[Any]]) -> list[str]:
+    known = [rule for rule in rules if rule is not None]
+    found = [
+        f"the learning rate is at most {rule.lr:g}, and {rule.at_end.lr:.2g} at the end of the run"
+        for rule in known
+        if rule.rates is not None
+    ]
+    if facts["driven"] and known:
+        found.append(
+            "a scheduler changes the learning rate: give scheduler=, or the times are those of "
+            f"{max(rule.lr for rule in known):g}, as it is now"
+        )
+    return list(dict.fromkeys(found))
 
 
 def _about_rules(rules: Sequence[Rule | None]) -> list[str]:
@@ -136,8 +153,9 @@ def more_of(
         found.append(f"ReLU in place of {', '.join(network.living)}")
     found += _more_by_rules(known)
     if network.dying or not network.living:
+        found += _more_by_schedule(parts, rules, steps)
         found += _more_by_memory(parts, rules, steps, threshold)
-        found += _more_by_decay(parts, steps)
+        found += _more_by_decay(parts, rules, steps, threshold)
     if any(rule.decay is Decay.COUPLED and rule.adaptive for rule in known):
         found.append("more weight_decay, or smaller learning rates at the end")
         size = "" if batch_size is None else f" than {batch_size}"
@@ -163,6 +181,20 @@ def _more_by_rules(rules: Iterable[Rule]) -> list[str]:
     return found
 
 
+def _more_by_schedule(
+    parts: Sequence[Part], rules: Sequence[Rule | None], steps: int | None
+) -> list[str]:
+    """A learning rate that falls later, where it alone brings death into the first half."""
+    part = _late(parts)
+    rule = None if part is None else rules[part.group]
+    if steps is None or part is None or rule is None or rule.rates is None:
+        return []
+    full = part.steps if part.steps_at_full_rate is None else part.steps_at_full_rate
+    if full is None or full > steps / 2:
+        return []
+    return ["a learning rate that falls later, or not as far"]
+
+
 def _more_by_memory(
     parts: Sequence[Part], rules: Sequence[Rule | None], steps: int | None, threshold: float
 ) -> list[str]:
@@ -176,7 +208,7 @@ def _more_by_memory(
     for memory in (0.995, 0.99, 0.98, 0.95):
         shorter = replace(rule, memory=memory)
         history = lived(shorter, first.gradient_rms, first.start, steps // 2)
-        count = steps_to(shorter, first.start, threshold, history)
+        count = steps_to(shorter, first.start, threshold, history, since=steps / 2)
         if memory < rule.memory and count <= steps / 2:
             name = "beta2" if rule.family is Family.ADAM else "alpha"
             return [f"{name} {memory:g}: death in {count:,.0f} steps"]
@@ -189,14 +221,19 @@ def _forgets(rule: Rule) -> bool:
     return remembers and rule.decay is Decay.COUPLED
 
 
-def _more_by_decay(parts: Sequence[Part], steps: int | None) -> list[str]:
-    """What a decoupled decay would need to be."""
+def _more_by_decay(
+    parts: Sequence[Part], rules: Sequence[Rule | None], steps: int | None, threshold: float
+) -> list[str]:
+    """What a decoupled decay would need to be to kill in the second half of the run."""
     part = _late(parts)
-    if steps is None or part is None or part.decay is not Decay.DECOUPLED:
+    rule = None if part is None else rules[part.group]
+    if steps is None or part is None or rule is None or rule.decay is not Decay.DECOUPLED:
         return []
-    assert part.steps is not None
-    assert part.strength is not None
-    enough = part.strength * part.steps / (steps / 2)
+    half = steps / 2
+    worth = half if rule.rates is None else rule.rates.between(half, steps)
+    if worth == 0:
+        return []
+    enough = math.log(part.layers[0].start / threshold) / (rule.lr * worth)
     return [f"or weight_decay={enough:.2g}, which living units feel too"]
 
 

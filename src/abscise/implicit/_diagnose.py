@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from abscise._errors import ModelError
 from abscise._inputs import ExampleInputs
@@ -15,7 +16,8 @@ from abscise.implicit._advice import findings_of, less_of, more_of
 from abscise.implicit._diagnosis import Diagnosis, Part
 from abscise.implicit._network import Kind, look_at, parameter_kinds, unit_weights
 from abscise.implicit._part import describe_part
-from abscise.implicit._rule import read_rule
+from abscise.implicit._rule import Rule
+from abscise.implicit._scheduled import rules_of
 from abscise.implicit._times import Question
 from abscise.implicit._verdict import verdict_of
 
@@ -33,6 +35,8 @@ def diagnose(  # noqa: PLR0913 - what a user can know, all of it optional but th
     batch_size: int | None = None,
     gradient_rms: float | Mapping[str, float] | None = None,
     threshold: float = DEAD,
+    scheduler: LRScheduler | None = None,
+    scheduler_every: int = 1,
 ) -> Diagnosis:
     """Say whether and when units of `model` will die under `optimizer`, with the numbers.
 
@@ -47,19 +51,23 @@ def diagnose(  # noqa: PLR0913 - what a user can know, all of it optional but th
         example_inputs: Run once, in eval mode, to see which activation functions are called, and
             what writes into them. Without them only modules are looked at.
         activations: Names of activations that neither shows, such as "relu".
-        steps: Optimizer steps of the whole run.
+        steps: Optimizer steps that the run still has: all of them, before the first.
         batch_size: Examples per step.
         gradient_rms: Size of the gradients of a single weight while its unit lives: one number, or
             one for each parameter name, as `gradient_sizes` gives; those that are left out are
             unknown. They count as having lasted for half the run.
         threshold: Below it a weight counts as dead.
+        scheduler: Of the optimizer's learning rate, at the same step as the optimizer. A copy of it
+            is run ahead, about 10 us a step. Needs `steps`.
+        scheduler_every: Optimizer steps between two of its steps: 1, or those of an epoch.
 
     Raises:
-        ValueError: A number is out of range, or `gradient_rms` names what the model does not have.
+        ValueError: A number is out of range, `gradient_rms` names what the model does not have, or
+            what the scheduler will do cannot be told.
         ModelError: The model has no parameters, or NaN or infinite ones.
         InputError: The example inputs do not run, or an activation is not known.
     """
-    _check(steps, batch_size, threshold, gradient_rms)
+    _check(steps, batch_size, threshold, gradient_rms, scheduler_every)
     _check_weights(model)
     network = look_at(model, example_inputs, activations)
     named = dict(model.named_parameters())
@@ -68,25 +76,29 @@ def diagnose(  # noqa: PLR0913 - what a user can know, all of it optional but th
     question = Question(steps, threshold, sizes, source, layers)
     names = {id(parameter): name for name, parameter in named.items()}
     kinds = parameter_kinds(model)
+    rules = rules_of(optimizer, scheduler, steps, scheduler_every)
     parts = [
         part
-        for index, group in enumerate(optimizer.param_groups)
-        for part in _parts(index, group, optimizer, (names, kinds), question)
+        for index, rule in enumerate(rules)
+        for part in _parts(index, rule, optimizer, (names, kinds), question)
     ]
+    driven = scheduler is None and any("initial_lr" in group for group in optimizer.param_groups)
     held = {id(it) for group in optimizer.param_groups for it in group["params"]}
     facts: dict[str, list[Any]] = {
         "missing": [name for name, it in named.items() if id(it) not in held],
         "foreign": [it for it in held if it not in names],
         "gone": [name for name, it in named.items() if name in layers and _below(it, threshold)],
         "fixed": [name for name, it in named.items() if not it.requires_grad],
+        "driven": [driven] if driven else [],
     }
-    rules = [read_rule(optimizer, group) for group in optimizer.param_groups]
-    outcome, verdict = verdict_of(type(optimizer).__name__, network, parts, rules, threshold, steps)
+    name = type(optimizer).__name__
+    outcome, verdict = verdict_of(name, network, parts, rules, threshold, driven=driven)
     return Diagnosis(
-        optimizer=type(optimizer).__name__,
+        optimizer=name,
         network=network,
         parts=tuple(parts),
         steps=steps,
+        scheduled=scheduler is not None,
         batch_size=batch_size,
         threshold=threshold,
         outcome=outcome,
@@ -103,7 +115,7 @@ def _below(tensor: Tensor, threshold: float) -> bool:
 
 def _parts(
     index: int,
-    group: Mapping[str, Any],
+    rule: Rule | None,
     optimizer: Optimizer,
     known: tuple[Mapping[int, str], Mapping[str, Kind]],
     question: Question,
@@ -111,11 +123,10 @@ def _parts(
     """The parameters of one group, by kind."""
     names, kinds = known
     found: dict[Kind, dict[str, Tensor]] = {}
-    for parameter in group["params"]:
+    for parameter in optimizer.param_groups[index]["params"]:
         name = names.get(id(parameter))
         if name is not None and parameter.requires_grad and parameter.numel():
             found.setdefault(kinds[name], {})[name] = parameter
-    rule = read_rule(optimizer, group)
     return [
         describe_part(
             (index, kind),
@@ -150,8 +161,10 @@ def _check(
     batch_size: int | None,
     threshold: float,
     gradient_rms: float | Mapping[str, float] | None,
+    every: int,
 ) -> None:
-    for name, count in (("steps", steps), ("batch_size", batch_size)):
+    counts = (("steps", steps), ("batch_size", batch_size), ("scheduler_every", every))
+    for name, count in counts:
         if count is not None and count < 1:
             message = f"{name} must be at least 1, got {count}"
             raise ValueError(message)

@@ -83,7 +83,7 @@ class Part:
         tensors: Number of parameters.
         numbers: Number of their elements.
         decay: How the decay reaches them; None: an optimizer whose law is not known.
-        lr: Learning rate.
+        lr: Learning rate; with a scheduler, the largest of the run.
         strength: Of the decay.
         start: Root mean square of their elements now.
         ceiling: lr * strength / eps with L2 and an adaptive optimizer: the largest share of a
@@ -92,8 +92,12 @@ class Part:
         cycle: Size of that cycle, 0 where there is none; smaller learning rates end it.
         gradient_rms: Size of their gradients before death.
         gradient_source: Where it comes from.
-        steps: Optimizer steps from `start` to the threshold after the data gradient is gone.
+        steps: Optimizer steps from `start` to the threshold after the data gradient is gone; with a
+            scheduler, from now on, and infinite where the run ends before.
         steps_at_least: The same if there never was a gradient.
+        steps_at_full_rate: The same if the learning rate stayed at its largest, where with a
+            scheduler the run ends before.
+        silent_by: Last step of the run at which a unit may fall silent and be gone at its end.
         largest_gradient: Size of earlier gradients up to which `steps` fit in the run.
         noise_floor: Spread of a weight that lives, around its best value, with such gradients.
         subnormal_after: Steps until dead weights are subnormal numbers; infinite: never.
@@ -123,6 +127,8 @@ class Part:
     gradient_source: str | None = None
     steps: float | None = None
     steps_at_least: float | None = None
+    steps_at_full_rate: float | None = None
+    silent_by: float | None = None
     largest_gradient: float | None = None
     noise_floor: float | None = None
     subnormal_after: float | None = None
@@ -144,7 +150,8 @@ class Diagnosis:
         optimizer: Name of its class.
         network: Activations and norms.
         parts: Per parameter group and kind of parameter.
-        steps: Of the run; None where it was not told.
+        steps: That the run still has; None where it was not told.
+        scheduled: Do the times go by a scheduler of the learning rate?
         batch_size: Examples per step; None where it was not told.
         threshold: Below it a weight counts as dead.
         outcome: Whether units will die.
@@ -158,6 +165,7 @@ class Diagnosis:
     network: Network
     parts: tuple[Part, ...]
     steps: int | None
+    scheduled: bool
     batch_size: int | None
     threshold: float
     outcome: Outcome

@@ -12,14 +12,15 @@ the memory of old gradients decides, the time is
 
     2 / (1 - beta2) * ln(1 + (1 - beta2) / 2 * rms * ln(start / threshold) / (lr * strength)),
 
-and the general case, in which the weight's own decay feeds D, is integrated below.
+and the general case, in which the weight's own decay feeds D, is integrated below. Where a schedule
+changes the learning rate, the sum of the rates takes the place of the steps; D keeps to the steps.
 
 Source: derived here from the update rules; the effect is that of Yaguchi et al. 2018, "Adam Induces
 Implicit Weight Sparsity in Rectifier Neural Networks", arXiv 1812.08119.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from abscise.implicit._rule import Decay, Family, Rule
@@ -28,6 +29,7 @@ NEVER = math.inf
 _STEP = 0.04  # largest change of ln(weight) or ln(divisor) in one stride
 _STRIDES = 200_000
 _SINGLE, _SINGLES = 50, 1000
+_SHORT = 500  # strides in a run, at least, while a weight is in its cycle
 _LOOPS, _MEMORIES = 100_000, 40
 
 
@@ -70,13 +72,19 @@ def _updates(rule: Rule, square: float, steps: int) -> float:
 
 
 def steps_to(  # noqa: PLR0911 - one return per law
-    rule: Rule, start: float, threshold: float, history: History | None = None
+    rule: Rule,
+    start: float,
+    threshold: float,
+    history: History | None = None,
+    *,
+    since: float = 0.0,
 ) -> float:
     """Steps until |weight| stays below `threshold`, from `start`, without any data gradient.
 
     Within 3 % of torch's own optimizers where the answer is above 2,000; below that a few dozen
     steps off. Where `rule.cycle` is not 0, a threshold within 50 times of it is crossed back now
-    and then. `NEVER` where no decay acts, or where the cycle is larger.
+    and then. `NEVER` where no decay acts, or where the cycle is larger; with `rule.rates`, where
+    the run ends before, too. `since` is the step of those at which the data gradient ends.
 
     Raises:
         ValueError: `start` or `threshold` is not positive and finite.
@@ -87,15 +95,35 @@ def steps_to(  # noqa: PLR0911 - one return per law
             raise ValueError(message)
     if start <= threshold:
         return 0.0
-    if rule.decay is Decay.NONE or rule.lr == 0 or threshold < rule.cycle:
+    if rule.decay is Decay.NONE or rule.lr == 0 or threshold < rule.at_end.cycle:
         return NEVER
     distance = math.log(start / threshold)
     if rule.decay is not Decay.COUPLED:
-        return NEVER if rule.ceiling >= 1 else distance / -math.log1p(-rule.ceiling)
+        plain = replace(rule, momentum=0.0)  # which the decay does not pass through
+        return NEVER if rule.ceiling >= 1 else _steady(plain, distance, since)
     if not rule.adaptive:
-        rate = decay_rate(rule, rule.ceiling)
-        return distance / rate if rate > 0 else NEVER
-    return _integrated(rule, start, threshold, history or History())
+        return _steady(rule, distance, since)
+    found = _integrated(rule, start, threshold, history or History(), since)
+    return max(found, _calm(rule, threshold) - since)
+
+
+def _calm(rule: Rule, threshold: float) -> float:
+    """The step from which on the learning rates are too small for a cycle above `threshold`."""
+    if rule.rates is None or rule.cycle <= threshold:
+        return 0.0
+    largest = rule.stability_bound * (threshold + rule.eps / rule.strength)
+    return rule.rates.below(largest / rule.lr)
+
+
+def _steady(rule: Rule, distance: float, since: float) -> float:
+    """Steps in which ln|weight| falls by `distance`, where its rate goes by nothing remembered."""
+    rate, rates = decay_rate(rule, rule.ceiling), rule.rates
+    if rate <= 0:
+        return NEVER
+    if rates is None or rule.decay is Decay.SHRINK:
+        return distance / rate
+    falls = rates.through(lambda share: decay_rate(rule, share * rule.ceiling))
+    return falls.until(since, distance)
 
 
 def decay_rate(rule: Rule, share: float) -> float:
@@ -107,8 +135,7 @@ def decay_rate(rule: Rule, share: float) -> float:
     """
     mu = rule.momentum
     if mu == 0:
-        factor = abs(1 - share)
-        return -math.log(factor) if factor > 0 else NEVER
+        return NEVER if share == 1 else -(math.log1p(-share) if share < 1 else math.log(share - 1))
     gain = 1 - (mu if rule.family is Family.ADAM else rule.dampening)
     half = (1 + mu - gain * share) / 2
     inside = half * half - mu
@@ -132,41 +159,71 @@ class _State(NamedTuple):
     steps: float
 
 
-def _integrated(rule: Rule, start: float, threshold: float, history: History) -> float:
+def _integrated(
+    rule: Rule, start: float, threshold: float, history: History, since: float
+) -> float:
     """The first steps one by one, in which momentum builds up; then in strides."""
     state = _State(math.log(start), history.second, history.second, history.update, history.steps)
     end = math.log(threshold)
-    state = _begun(rule, state, end)
+    state = _begun(rule, state, end, since)
+    gone = state.steps - history.steps
     if state.log_weight <= end:
-        return state.steps - history.steps
+        return gone
     state = _remember(rule, state, state.log_weight, 1.0)
     for _ in range(_STRIDES):
-        rate = decay_rate(rule, _share(rule, state))
-        stride = _STEP / max(rate, _divisor_rate(rule, state), 1e-300)
+        stride, worth = _stride(rule, state, since + gone)
+        rate = max(0.0, decay_rate(rule, worth * _share(rule, state)))
         middle = state.log_weight - rate * stride / 2
-        rate = decay_rate(rule, _share(rule, _remember(rule, state, middle, stride / 2)))
-        if rate <= 0:
+        after = _remember(rule, state, middle, stride / 2)
+        rate, left = decay_rate(rule, worth * _share(rule, after)), state.log_weight - end
+        if stride <= 0 or (rate <= 0 and rule.rates is None):
             return NEVER
-        left = state.log_weight - end
+        rate = max(0.0, rate)
         if rate * stride >= left:
-            return state.steps - 1 - history.steps + left / rate
+            return gone + _over(rule, since + gone, left * worth / rate)
         state = state._replace(log_weight=state.log_weight - rate * stride)
-        state = _remember(rule, state, middle, stride)
+        state, gone = _remember(rule, state, middle, stride), gone + stride
     return NEVER
 
 
-def _begun(rule: Rule, state: _State, end: float) -> _State:
+def _stride(rule: Rule, state: _State, at: float) -> tuple[float, float]:
+    """Steps in which weight and divisor change little, and the mean share of `lr` in them.
+
+    No steps: the run is over. At the largest rate the weight may be in its cycle, which ends when
+    the rate falls: then strides are short.
+    """
+    rate = decay_rate(rule, _share(rule, state))
+    slow = _STEP / max(_divisor_rate(rule, state), 1e-300)
+    rates = rule.rates
+    if rates is None:
+        return min(slow, _STEP / max(rate, 1e-300)), 1.0
+    if rate <= 0:
+        slow = min(slow, max(1.0, rates.steps / _SHORT))
+    fast = rates.until(at, _STEP / rate) if rate > 0 else math.inf
+    stride = min(slow, fast, rates.steps - at)
+    return stride, rates.between(at, at + stride) / stride if stride > 0 else 0.0
+
+
+def _over(rule: Rule, at: float, worth: float) -> float:
+    """Steps from `at` on that are worth as much as `worth` steps at the largest rate."""
+    return worth if rule.rates is None else rule.rates.until(at, worth)
+
+
+def _begun(rule: Rule, state: _State, end: float, since: float) -> _State:
     """`state` after the first steps, or where it reaches `end`; momentum begins at 0.
 
     While a unit lives, the data's gradient and the decay cancel on average.
     """
     mu, adam = rule.momentum, rule.family is Family.ADAM
     weight, velocity = math.exp(state.log_weight), 0.0
-    for _ in range(max(_SINGLE, min(_SINGLES, round(5 / (1 - mu))))):
+    for step in range(max(_SINGLE, min(_SINGLES, round(5 / (1 - mu))))):
+        at = since + step
+        worth = 1.0 if rule.rates is None else rule.rates.between(at, at + 1)
         state = _remember(rule, state, state.log_weight, 1.0)  # a step sees its own gradient
         share = _share(rule, state)
         velocity = mu * velocity + ((1 - mu) * weight if adam else share * weight)
-        weight -= share * velocity / (1 - mu**state.steps) if adam else velocity
+        moved = share * velocity / (1 - mu**state.steps) if adam else velocity
+        weight -= worth * moved
         if abs(weight) <= math.exp(end):
             return state._replace(log_weight=end)
         state = state._replace(log_weight=math.log(abs(weight)))

@@ -98,7 +98,8 @@ def _against(leak: Leak, part: Part, rule: Rule, weights: Sequence[Part]) -> Aga
     written = leak.slope * own / size
     readers = [it.least_gradient_rms or 0.0 for it in weights]
     read = leak.slope * min(readers, default=own) / part.start
-    floor = rule.gain * rule.lr * math.cbrt(written**2 * read) / (2 * rule.strength)
-    opposite = rule.gain * rule.lr * math.cbrt(read**2 * written) / (2 * rule.strength)
+    last = rule.gain * rule.at_end.lr  # with it the floor falls
+    floor = last * math.cbrt(written**2 * read) / (2 * rule.strength)
+    opposite = last * math.cbrt(read**2 * written) / (2 * rule.strength)
     ratio = math.sqrt(written * read) / rule.strength
     return Against(ratio, floor, written * opposite, rule.eps, part.kind is Kind.WEIGHT)

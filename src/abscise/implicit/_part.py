@@ -101,8 +101,9 @@ def _unmoved(  # noqa: PLR0911 - one return per reason
             Fate.STAYS,
             "the decay is smaller than half a unit in the last place: it does nothing",
         )
-    if rule.cycle > question.threshold:
-        return Fate.CYCLES, f"it keeps jumping by about {rule.cycle:.1g}: the learning rate is high"
+    cycle = rule.at_end.cycle
+    if cycle > question.threshold:
+        return Fate.CYCLES, f"it keeps jumping by about {cycle:.1g}: the learning rate is high"
     if rule.lr == 0:
         return Fate.STAYS, "the learning rate is 0"
     if about["carries"] and not about.get("layers"):
@@ -111,12 +112,14 @@ def _unmoved(  # noqa: PLR0911 - one return per reason
 
 
 def _never(rule: Rule, about: Mapping[str, Any]) -> tuple[Fate, str] | None:
-    """Why no number of steps is enough, where that is so."""
-    if about["steps_at_least"] == NEVER:
-        if rule.adaptive and rule.decay is Decay.COUPLED:
+    """Why no number of steps is enough, where that is so; a schedule has no steps after the run."""
+    divided = rule.adaptive and rule.decay is Decay.COUPLED
+    tame = divided or rule.ceiling < rule.stability_bound
+    if about["steps_at_least"] == NEVER and (rule.rates is None or not tame):
+        if divided:
             return Fate.STAYS, "the steps of the decay get too small to bring it there"
         return Fate.CYCLES, f"one step of the decay takes {rule.ceiling:.2g} of a weight: too much"
-    if about["steps"] == NEVER:
+    if about["steps"] == NEVER and rule.rates is None:
         return Fate.STAYS, "its gradients were so large that the decay does next to nothing"
     return None
 
@@ -130,7 +133,7 @@ def _timed(about: Mapping[str, Any], run: int | None) -> tuple[Fate, str]:
         count = f"{told}{count_of(least if steps is None else steps)} steps{first}"
         return Fate.DEPENDS, f"{count} after its data gradient is gone{_unknown(layers)}"
     if steps is not None and steps <= run:
-        fate = Fate.DIES if steps <= run / 2 else Fate.DIES_LATE
+        fate = Fate.DIES if (about["silent_by"] or 0) >= run / 2 else Fate.DIES_LATE
         return fate, f"{count_of(steps)}{first}{_rest(layers, run)}"
     if any(it.steps is None and it.soonest <= run for it in layers) or (
         steps is None and least <= run
@@ -138,8 +141,22 @@ def _timed(about: Mapping[str, Any], run: int | None) -> tuple[Fate, str]:
         largest = about.get("largest_gradient")
         told = "next to no gradients" if largest is None else f"gradients below {largest:.1g}"
         return Fate.DEPENDS, f"dies within the run where it had {told}{_unknown(layers)}"
-    count = count_of(steps) if steps is not None else f"at least {count_of(least)}"
-    return Fate.DIES_LATER, f"{count} steps{first}, the run has {run:,}{_unknown(layers)}"
+    return Fate.DIES_LATER, f"{_too_many(about, first, run)}{_unknown(layers)}"
+
+
+def _too_many(about: Mapping[str, Any], first: str, run: int) -> str:
+    """How many steps it takes, where the run has fewer; with a scheduler, at its largest rate."""
+    full: float | None = about.get("steps_at_full_rate")
+    if full == NEVER:
+        return f"more than the run's {run:,} steps, at the learning rates that they have"
+    steps, at_least = about["steps"], "" if about["steps"] is not None else "at least "
+    if full is None:
+        count = f"{at_least}{count_of(steps or about['steps_at_least'])} steps{first}"
+        return f"{count}, the run has {run:,}"
+    count = f"{at_least}{count_of(full)} steps{first} at the largest learning rate"
+    if full > run:
+        return f"{count}, the run has {run:,}"
+    return f"{count}, which falls too soon in the run's {run:,}"
 
 
 def count_of(steps: float) -> str:

@@ -1,11 +1,13 @@
 """Rule: what one parameter group of an optimizer does to a weight without data gradient."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 from torch.optim import SGD, Adadelta, Adagrad, Adam, AdamW, Optimizer, RMSprop
+
+from abscise.implicit._rates import Rates
 
 SHRINK = "shrink"
 """Key of a parameter group: share of each weight that is taken away after every update."""
@@ -42,7 +44,7 @@ class Rule:
     Args:
         family: Which update.
         decay: How the decay reaches the weights.
-        lr: Learning rate.
+        lr: Learning rate; with `rates`, the largest of the run.
         strength: lam of the decay.
         momentum: beta1 of Adam, else the momentum.
         dampening: Of SGD's momentum.
@@ -51,6 +53,7 @@ class Rule:
         eps: Added to the root of the second moment; by Adadelta, under it.
         amsgrad: Of Adam: the second moment never falls.
         lr_decay: Of Adagrad.
+        rates: Shares of `lr` for each step that the run still has; None: it stays.
     """
 
     family: Family
@@ -64,6 +67,14 @@ class Rule:
     eps: float = 0.0
     amsgrad: bool = False
     lr_decay: float = 0.0
+    rates: Rates | None = None
+
+    @property
+    def at_end(self) -> "Rule":
+        """The rule of the run's last step, as if its learning rate stayed."""
+        if self.rates is None:
+            return self
+        return replace(self, lr=self.lr * self.rates.last, rates=None)
 
     @property
     def adaptive(self) -> bool:

@@ -2,18 +2,19 @@
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from abscise.implicit._diagnosis import Layer
-from abscise.implicit._law import History, history_of, steps_to
+from abscise.implicit._law import NEVER, History, history_of, steps_to
 from abscise.implicit._rule import Decay, Family, Rule
 
 _SECONDS = ("exp_avg_sq", "square_avg", "sum")
 _STATE = "state of the optimizer"
+_HALVINGS = 10  # of the run, to find a step of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,11 @@ def times_of(
         found["gradient_source"] = together.source or next(filter(None, known), None)
     else:
         found["steps"], found["steps_at_least"] = _steps(rule, start, past.history, question)
+    soonest = found["steps_at_least"] if found["steps"] is None else found["steps"]
+    if rule.rates is not None and soonest == NEVER:
+        full = _steps(replace(rule, rates=None), start, past.history, question)
+        found["steps_at_full_rate"] = full[1] if full[0] is None else full[0]
+    found["silent_by"] = _silent_by(rule, start, past.history, question, found["steps"])
     if found["steps"] is not None:
         tiny = min(torch.finfo(tensor.dtype).tiny for tensor in tensors.values())
         found["subnormal_after"] = steps_to(rule, start, tiny, past.history)
@@ -137,6 +143,29 @@ def _steps(
     if history is None:
         return None, least
     return steps_to(rule, start, question.threshold, history), least
+
+
+def _silent_by(
+    rule: Rule, start: float, history: History | None, question: Question, steps: float | None
+) -> float | None:
+    """Last step at which a weight may lose its gradient and be gone at the end; None: none is.
+
+    What is gone after `steps` from the first step on need not be after as many from a later one.
+    """
+    run = question.steps
+    if run is None or steps is None or steps > run:
+        return None
+    if rule.rates is None:
+        return run - steps
+
+    def fits(since: float) -> bool:
+        return since + steps_to(rule, start, question.threshold, history, since=since) <= run
+
+    low, high = 0.0, float(run)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
 
 
 def lived(rule: Rule, rms: float, start: float, steps: int) -> History:

@@ -27,11 +27,13 @@ def verdict_of(  # noqa: PLR0911 - one return per reason
     parts: Sequence[Part],
     rules: Sequence[Rule | None],
     threshold: float,
-    steps: int | None,
+    *,
+    driven: bool,
 ) -> tuple[Outcome, str]:
     """The outcome, and one sentence with the numbers that decide it.
 
-    A unit dies with its weights or with its gamma: the first of them counts.
+    A unit dies with its weights or with its gamma: the first of them counts. `driven`: by a
+    scheduler that is not known.
     """
     carriers = carriers_of(parts)
     if any(rule is None for rule in rules) and not any(gets_there(it) for it in carriers):
@@ -44,6 +46,9 @@ def verdict_of(  # noqa: PLR0911 - one return per reason
             Outcome.WILL_NOT,
             f"No unit will die: {name} has no weight decay on what writes units.",
         )
+    if driven and any(part.strength and part.lr == 0 for part in carriers):
+        way_out = "a scheduler changes it: give scheduler= and steps="
+        return Outcome.UNKNOWN, f"Unknown: the learning rate is 0 now, and {way_out}."
     moving = [part for part in carriers if part.layers or part.fate is Fate.UNKNOWN]
     if not moving:
         told = f"all weights and scales of units are below {threshold:g} already"
@@ -52,7 +57,7 @@ def verdict_of(  # noqa: PLR0911 - one return per reason
     if not network.dying and network.living and gets_there(best):
         found = against(network.leaks[0], parts, rules) if network.leaks else ()
         return _without_relu(name, best, network, found, threshold)
-    return _timed(name, network, best, steps)
+    return _timed(name, network, best)
 
 
 def carriers_of(parts: Sequence[Part]) -> list[Part]:
@@ -60,11 +65,11 @@ def carriers_of(parts: Sequence[Part]) -> list[Part]:
     return [part for part in parts if part.carries]
 
 
-def _timed(name: str, network: Network, best: Part, run: int | None) -> tuple[Outcome, str]:
+def _timed(name: str, network: Network, best: Part) -> tuple[Outcome, str]:
     what, kind, why = _what(name, best), best.kind, best.why
     told = {
         Fate.DIES: (Outcome.WILL_DIE, f"Units can die: {what}: {kind} of a silent unit vanish in"),
-        Fate.DIES_LATE: (Outcome.FEW, f"Few units can die: {what}: {_early(best, run)} vanish in"),
+        Fate.DIES_LATE: (Outcome.FEW, f"Few units can die: {what}: {_early(best)} vanish in"),
         Fate.DEPENDS: (Outcome.DEPENDS, f"Units may die: {what}: {kind}:"),
         Fate.DIES_LATER: (Outcome.TOO_SLOW, f"No unit will die in time: {what}: {kind} need"),
     }
@@ -73,10 +78,9 @@ def _timed(name: str, network: Network, best: Part, run: int | None) -> tuple[Ou
     return outcome, f"{begin} {why}.{' It takes a ReLU, and none was found.' if unseen else ''}"
 
 
-def _early(part: Part, run: int | None) -> str:
+def _early(part: Part) -> str:
     """Which units have the time that it takes."""
-    by = 0 if run is None or part.steps is None else run - part.steps
-    return f"{part.kind} of a unit that is silent by step {by:,.0f}"
+    return f"{part.kind} of a unit that is silent by step {part.silent_by or 0:,.0f}"
 
 
 def gets_there(part: Part) -> bool:

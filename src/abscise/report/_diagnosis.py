@@ -9,16 +9,20 @@ from abscise.implicit import Diagnosis, Part
 from abscise.report._blocks import Blocks
 from abscise.report._words import UNKNOWN
 
+_LATE = "late"
+
 
 def diagnosis_view(diagnosis: Diagnosis) -> RenderableType:
     """Verdict, a table that fits 60 columns, and lines."""
     threshold = f"{diagnosis.threshold:g}"
+    cells = [_steps(part, diagnosis) for part in diagnosis.parts]
+    late = f"; {_LATE}: after the run" if any(it.endswith(_LATE) for it in cells) else ""
     lines: list[RenderableType] = [
         Text(diagnosis.verdict),
         Text(),
         parts_table(diagnosis),
         Text(f"steps: until below {threshold}, once the data gradient is gone;"),
-        Text("of layers, the first to get there and the last"),
+        Text(f"of layers, the first to get there and the last{late}"),
         Text("noise: how far it keeps a living weight from zero"),
         Text("share: of a weight, what one step takes at most (a*lam/eps)"),
     ]
@@ -42,7 +46,7 @@ def parts_table(diagnosis: Diagnosis) -> Blocks:
             _short(part.start),
             _short(part.strength),
             _short(part.ceiling),
-            _steps(part),
+            _steps(part, diagnosis),
             _short(part.noise_floor),
         )
         for part in diagnosis.parts
@@ -50,14 +54,18 @@ def parts_table(diagnosis: Diagnosis) -> Blocks:
     return Blocks(header, rows, ruled=True)
 
 
-def _steps(part: Part) -> str:
+def _steps(part: Part, diagnosis: Diagnosis) -> str:
     steps = part.steps_at_least if part.steps is None else part.steps
     if steps is None:
         return UNKNOWN
     known = [it.soonest for it in part.layers if (it.steps is None) == (part.steps is None)]
     last = max(known, default=steps)
+    if diagnosis.scheduled and math.isinf(steps) and part.strength:
+        return _LATE
+    if diagnosis.scheduled and math.isinf(last) and part.steps is not None:
+        return f"{_thousands(steps)}-{_LATE}"
     first, final = _thousands(steps), _thousands(last)
-    shown = _count(steps) if first == final else f"{first}-{final}"
+    shown = _count(steps) if first == final or math.isinf(last) else f"{first}-{final}"
     return f">{shown}" if part.steps is None and not math.isinf(steps) else shown
 
 

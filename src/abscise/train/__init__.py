@@ -30,7 +30,7 @@ from abscise.train._recipe_data import data_for, facts_of, limited
 from abscise.train._recipe_files import control_names, load_recipe, recipe_from, recipe_names
 from abscise.train._record import Run, record_run, run_fields, run_of
 from abscise.train._resnet import ResNet
-from abscise.train._schedule import annealed
+from abscise.train._schedule import annealed, scheduler_of
 from abscise.train._vgg import VGG, BasicNet
 from abscise.train._yaml import read_yaml
 
@@ -87,5 +87,6 @@ __all__ = [
     "record_run",
     "run_fields",
     "run_of",
+    "scheduler_of",
     "stratified_split",
 ]

@@ -2,6 +2,9 @@
 
 import math
 
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
 from abscise.train._names import Schedule
 from abscise.train._recipe import Recipe
 
@@ -18,6 +21,11 @@ def rate_at(recipe: Recipe, step: int, steps: int) -> float:
         if 1 <= drop <= step:
             rate *= recipe.drop_factor
     return rate
+
+
+def scheduler_of(recipe: Recipe, optimizer: Optimizer, steps: int) -> LambdaLR:
+    """The same as torch knows it, for a run of so many steps; it sets the rate of the first."""
+    return LambdaLR(optimizer, lambda done: rate_at(recipe, done + 1, steps) / recipe.learning_rate)
 
 
 def annealed(step: int, steps: int, cycles: int) -> float:
