@@ -102,6 +102,7 @@ def compared(
         "verdict": found.verdict,
         "first_layer": None if first is None else first.name,
         "first_steps": None if first is None else finite(first.soonest),
+        "silent_by": silent_by(found),
         "gone": [share(run["notes"]["dead"], "0.001") for run in runs],
         "far_gone": [share(run["notes"]["dead"], "1e-06") for run in runs],
     }
@@ -121,6 +122,13 @@ def asked(recipe: Recipe, data: Data, steps: int) -> Diagnosis:
         batch_size=recipe.batch_size,
         gradient_rms=probed(recipe, model, data.train, BATCHES),
     )
+
+
+def silent_by(found: Diagnosis) -> int | None:
+    """Last step at which a unit of the first layer may fall silent; None: there is none."""
+    steps = (it.silent_by for it in found.parts if found.first in it.layers)
+    first = next(steps, None)
+    return None if first is None else round(first)
 
 
 def share(layers: Sequence[Mapping[str, Any]], threshold: str) -> float:
