@@ -1,6 +1,7 @@
 """The table and the picture of what the doctor said and what came of it."""
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -17,7 +18,7 @@ COLOURS = {
 }
 """By what the doctor can say, in the order of the tables (Okabe and Ito)."""
 
-NEVER = 3.0  # where the picture has what does not get there within the run, in runs
+NEVER = -12.0  # where the picture has what does not get there within the run
 LATE = "units die too slowly"
 
 
@@ -34,8 +35,7 @@ def verdict_table(recorded: Sequence[Entry]) -> str:
             rows.append(f"| {said} | {len(chosen)} | {near} | {far} |")
     rows += [
         "",
-        "| trained | the doctor said | steps, % of the run | silent by, % of the run "
-        "| below 1e-3, % | below 1e-6, % |",
+        "| trained | the doctor said | steps, % | silent by, % | below 1e-3, % | below 1e-6, % |",
         "|---|---|---:|---:|---:|---:|",
     ]
     for entry in ordered(recorded):
@@ -55,7 +55,12 @@ def ends_of(entries: Sequence[Entry], name: str) -> str:
 def ordered(recorded: Sequence[Entry]) -> list[Entry]:
     """By what was said, and the fastest first."""
     said = [*COLOURS]
-    return sorted(recorded, key=lambda it: (said.index(it["outcome"]), share_at(it)))
+
+    def order(entry: Entry) -> tuple[int, float]:
+        steps = entry["first_steps"]
+        return said.index(entry["outcome"]), inf if steps is None else steps / entry["steps"]
+
+    return sorted(recorded, key=order)
 
 
 def trained(entry: Entry) -> str:
@@ -64,23 +69,22 @@ def trained(entry: Entry) -> str:
     return f"{entry['dataset']}, {entry['network']}: {entry['about']}{strength}"
 
 
-def share_at(entry: Entry) -> float:
-    """Steps to vanish over the steps of the run; `NEVER`: more than those."""
-    steps = entry["first_steps"]
-    return NEVER if steps is None else float(steps) / float(entry["steps"])
-
-
 def share_of_run(entry: Entry) -> str:
-    """The same in words."""
+    """Steps to vanish, in percent of those of the run."""
     if entry["first_steps"] is None:
         return "late" if entry["outcome"] == LATE else "never"
-    return f"{100 * share_at(entry):.0f}"
+    return f"{100 * entry['first_steps'] / entry['steps']:.0f}"
 
 
 def silence(entry: Entry) -> str:
     """When a unit has to have fallen silent, to be gone at the end."""
+    return "-" if entry["silent_by"] is None else f"{silent_at(entry):.0f}"
+
+
+def silent_at(entry: Entry) -> float:
+    """The same as a number: percent of the run, or `NEVER`."""
     last = entry["silent_by"]
-    return "-" if last is None else f"{100 * last / entry['steps']:.0f}"
+    return NEVER if last is None else 100 * float(last) / float(entry["steps"])
 
 
 def gone_of(shares: Sequence[float]) -> str:
@@ -91,7 +95,7 @@ def gone_of(shares: Sequence[float]) -> str:
 
 
 def draw(recorded: Sequence[Entry], out: Path) -> None:
-    """Units gone against the time that a silent unit takes: an SVG, the same each time."""
+    """Units gone against when they have to fall silent: an SVG, the same each time."""
     import matplotlib as mpl  # noqa: PLC0415 - only where a picture is asked for
     from matplotlib.figure import Figure  # noqa: PLC0415
 
@@ -106,7 +110,7 @@ def draw(recorded: Sequence[Entry], out: Path) -> None:
             below = [mean - min(it["gone"]) for mean, it in zip(means, chosen, strict=True)]
             above = [max(it["gone"]) - mean for mean, it in zip(means, chosen, strict=True)]
             _ = axes.errorbar(
-                [share_at(it) for it in chosen],
+                [silent_at(it) for it in chosen],
                 means,
                 yerr=[below, above],
                 fmt="o",
@@ -114,16 +118,12 @@ def draw(recorded: Sequence[Entry], out: Path) -> None:
                 capsize=3,
                 label=said,
             )
-        axes.set_xscale("log")
-        axes.set_xlim(0.012, 1.6 * NEVER)
-        ticks = {0.02: "2", 0.05: "5", 0.1: "10", 0.2: "20", 0.5: "50", 1.0: "100"}
-        ticks[NEVER] = "late\nor never"
-        axes.set_xticks([*ticks], [*ticks.values()])
-        axes.set_xticks([], minor=True)
-        for place in (0.5, 1.0):
-            _ = axes.axvline(place, color="#bbbbbb", linewidth=1, zorder=0)
-        axes.set_xlabel("steps until a silent unit is gone, as foretold: % of the run's")
+        axes.set_xlim(NEVER - 6, 102)
+        places = range(0, 101, 10)
+        axes.set_xticks([NEVER, *places], ["late\nor never", *map(str, places)])
+        _ = axes.axvline(50, color="#bbbbbb", linewidth=1, zorder=0)
+        axes.set_xlabel("foretold: when units must be silent to be gone at the end, % of the run")
         axes.set_ylabel("units below 0.001 at the end, %")
-        _ = axes.legend(title="what the doctor said", frameon=False)
+        _ = axes.legend(title="what the doctor said", frameon=False, loc="upper left")
         axes.spines[["top", "right"]].set_visible(b=False)
         figure.savefig(out, format="svg", metadata={"Date": None})
