@@ -8,6 +8,16 @@ from torch import Tensor, nn
 from abscise._errors import ModelError
 
 
+def only_read(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that a forward without gradients reads and does not write.
+
+    An embedding with `max_norm` shortens its rows in place.
+    """
+    tables = [it for it in model.modules() if isinstance(it, nn.Embedding | nn.EmbeddingBag)]
+    written = {id(it.weight) for it in tables if it.max_norm is not None}
+    return [it for it in model.parameters() if id(it) not in written]
+
+
 def copy_model(model: nn.Module, *, share: bool, shared: Iterable[Tensor] = ()) -> nn.Module:
     """A copy of `model`; with `share` its parameters and buffers are the model's own tensors.
 

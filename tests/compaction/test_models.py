@@ -91,6 +91,24 @@ def test_a_model_that_cannot_be_captured_is_left_as_it_was() -> None:
     assert "\n" not in str(caught.value).strip()
 
 
+def test_a_number_read_from_a_tensor_is_named() -> None:
+    model = net(lambda m, x: m.b(m.a(x)) * x.sum().item(), a=conv(3, 4), b=conv(4, 2))
+    with untouched(model), pytest.raises(CaptureError, match="number read from a tensor") as caught:
+        _ = abscise.propose(model, EXAMPLE)
+    assert "small.py" in str(caught.value)  # the line that torch saw
+
+
+def test_a_number_read_from_a_tensor_and_not_computed_with_does_no_harm() -> None:
+    def forward(m: Calls, x: Tensor) -> Tensor:
+        _ = x.sum().item()
+        result: Tensor = m.b(m.a(x))
+        return result
+
+    model = net(forward, a=conv(3, 4), b=conv(4, 2))
+    silent_(model.a, 1)
+    assert check(model, EXAMPLE, IMAGES).removed("a") == {1}
+
+
 def test_a_forward_that_raises_leaves_the_model_as_it_was() -> None:
     def forward(_m: Calls, _x: Tensor) -> Tensor:
         message = "on purpose"

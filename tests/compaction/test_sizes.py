@@ -34,6 +34,7 @@ def by_parity(y: Tensor) -> Tensor:
 COUNTED: dict[str, Callable[[Tensor], Tensor]] = {
     "divided by their number": lambda y: y / y.shape[1],
     "divided by the root of their number": lambda y: y * y.shape[1] ** -0.5,
+    "divided by the number of all values": lambda y: 100 * y / y.numel(),
     "seen through a hard-coded view": lambda y: y.view(y.shape[0], 6, -1).relu().view(y.shape),
     "seen through a hard-coded reshape": lambda y: y.reshape(-1, 6, 8, 8),
     "split at a hard-coded index": lambda y: torch.cat((y[:, 4:], y[:, :4]), 1),
@@ -57,12 +58,31 @@ def test_units_that_are_counted_are_removed_rightly_or_not_at_all(form: str, dea
     assert checked.removed("a") <= {dead}
 
 
-@pytest.mark.parametrize("form", list(COUNTED)[:3])
+@pytest.mark.parametrize("form", list(COUNTED)[:4])
 def test_units_whose_number_is_part_of_the_result_stay(form: str) -> None:
     function = COUNTED[form]
     model = net(lambda m, x: m.b(function(m.a(x))), a=conv(3, 6), b=conv(6, 2, 3, padding=1))
     silent_(model.a, 2)
     assert check(model, EXAMPLE, IMAGES, ONE).removed("a") == set()
+
+
+def test_a_number_of_values_that_no_unit_belongs_to_keeps_none() -> None:
+    model = net(lambda m, x: m.b(m.a(x)) / x.numel(), a=conv(3, 6), b=conv(6, 2, 3, padding=1))
+    silent_(model.a, 2)
+    assert check(model, EXAMPLE, IMAGES, ONE).removed("a") == {2}
+
+
+@pytest.mark.parametrize("mode", ["mean", "sum", "max"])
+def test_what_reads_a_bag_of_embeddings_loses_its_dead_units(mode: str) -> None:
+    """An embedding bag counts the values of its input."""
+    model = flat(
+        lambda m, x: m.b(m.a(m.bag((100 * x).long() % 12)).relu()),
+        bag=nn.EmbeddingBag(12, 6, mode=mode),
+        a=nn.Linear(6, 8),
+        b=nn.Linear(8, 3),
+    )
+    silent_(model.a, 1, 4)
+    assert check(model, noise(2, 6), VECTORS).removed("a") == {1, 4}
 
 
 def test_a_hard_coded_slice_lets_what_it_cuts_off_go() -> None:

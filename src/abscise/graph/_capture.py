@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from abscise._copying import copy_model
 from abscise._errors import CaptureError, InputError, ModelError
 from abscise._inputs import Inputs, map_tensors
-from abscise.graph._functional import NotFunctionalError, build_program
+from abscise.graph._functional import DataNumberError, NotFunctionalError, build_program
 from abscise.graph._hooks import quiet_hooks
 from abscise.graph._program import Program
 
@@ -65,6 +65,12 @@ def capture(
             return build_program(model, exported)
         except NotFunctionalError:
             pass
+        except DataNumberError as error:
+            message = (
+                f"{type(model).__name__}'s forward computes with a number read from a tensor "
+                f"({error}): keep it a tensor, as sum() is where sum().item() is a number"
+            )
+            raise CaptureError(message) from error
         try:
             with _quiet_torch():
                 exported = exported.run_decompositions({})

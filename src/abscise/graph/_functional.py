@@ -42,12 +42,17 @@ class NotFunctionalError(Exception):
     """An in-place operation whose effect cannot be followed here."""
 
 
+class DataNumberError(Exception):
+    """Something is computed with a number that forward read from a tensor; the line that does."""
+
+
 def build_program(model: nn.Module, exported: torch.export.ExportedProgram) -> Program:
     """Number the values, make sizes concrete and in-place operations functional.
 
     Raises:
         NotFunctionalError: An in-place operation touches memory that is read later under another
-        name.
+            name.
+        DataNumberError: Forward computes with a number that depends on the data.
     """
     builder = _Builder(model, exported)
     for node in exported.graph.nodes:
@@ -191,20 +196,27 @@ class _Builder:
             self._share_memory(node, op)
 
     def _number(self, node: fx.Node) -> Any:
-        """A size, or arithmetic on sizes, evaluated at the concrete shapes."""
-        if str(node.target) == "aten.sym_size.int":
-            source, dim = node.args
-            return self._values[self._env[source]].shape[dim]  # type: ignore[index]
+        """A size, or arithmetic on sizes, evaluated at the concrete shapes; None: not known."""
+
+        def read(item: fx.Node) -> Any:
+            found = self._env[item]
+            return self._meta[found] if isinstance(item.meta.get("val"), Tensor) else found
+
         if callable(node.target) and node.meta.get("val") is not None:
-            args = fx.map_arg(node.args, lambda item: self._env[item])
-            if all(isinstance(item, int | float | bool) for item in args):
-                return node.target(*args)
+            args = fx.map_arg(node.args, read)
+            if all(isinstance(item, int | float | bool | Tensor) for item in args):
+                try:
+                    return node.target(*args)
+                except (RuntimeError, NotImplementedError):  # it reads numbers, not sizes
+                    return None
         return None
 
     def _emit(self, node: fx.Node, op: str, rename: str | None = None) -> Any:
         def read(item: fx.Node) -> Any:
-            found = self._env[item]
-            return Ref(found) if isinstance(item.meta.get("val"), Tensor) else found
+            found, fake = self._env[item], item.meta.get("val")
+            if found is None and isinstance(fake, torch.SymInt | torch.SymFloat | torch.SymBool):
+                raise DataNumberError(source_line(item) or str(item.target))
+            return Ref(found) if isinstance(fake, Tensor) else found
 
         args = tuple(fx.map_arg(node.args, read))
         kwargs = dict(fx.map_arg(node.kwargs, read))

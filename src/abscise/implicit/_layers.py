@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from abscise._copying import copy_model
+from abscise._copying import copy_model, only_read
 from abscise._errors import ModelError
 from abscise._inputs import Inputs, tensors_in
 from abscise.implicit._forward import forward
@@ -80,7 +80,7 @@ def running_copy(model: nn.Module, after: Callable[[str, object], None]) -> Iter
 
     Gradients are off; the random state is restored. The model itself gets no hook.
     """
-    copy = copy_model(model, share=False, shared=model.parameters()).eval()
+    copy = copy_model(model, share=False, shared=only_read(model)).eval()
     for name, module in copy.named_modules():
         weighted = isinstance(getattr(module, "weight", None), Tensor)
         if weighted and isinstance(module, (*WRITERS, *BATCH_NORMS)):

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from abscise._copying import copy_model
+from abscise._copying import copy_model, only_read
 from abscise._errors import ModelError, NotEqualError
 from abscise._inputs import Inputs, floats_in
 from abscise.graph import Program, eval_mode, first_line, quiet_hooks
@@ -17,9 +17,9 @@ _ROUNDINGS = 1000
 def outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
     """Its floating-point outputs in eval mode, as float64; the model itself is not called.
 
-    Nor are its buffers written, should its forward write any.
+    Nor are its buffers and tables written, should its forward write any.
     """
-    copy = copy_model(model, share=False, shared=model.parameters())
+    copy = copy_model(model, share=False, shared=only_read(model))
     with eval_mode(copy), torch.no_grad(), quiet_hooks(copy, tuple(inputs.args), inputs.kwargs):
         return floats_in(copy(*inputs.args, **inputs.kwargs))
 
