@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,22 @@ def test_a_number_read_from_a_tensor_and_not_computed_with_does_no_harm() -> Non
     model = net(forward, a=conv(3, 4), b=conv(4, 2))
     silent_(model.a, 1)
     assert check(model, EXAMPLE, IMAGES).removed("a") == {1}
+
+
+def test_a_layer_that_reads_nothing_is_no_obstacle() -> None:
+    """torch's adaptive softmax has one where the vocabulary is small for its division."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch, which has nothing to initialize
+        output = nn.AdaptiveLogSoftmaxWithLoss(8, 20, [5, 10])
+    assert {0} < {min(it.shape) for it in output.parameters()}
+    model = flat(
+        lambda m, x: m.output.log_prob(m.b(m.a(x).relu())),
+        a=nn.Linear(6, 8),
+        b=nn.Linear(8, 8),
+        output=output,
+    )
+    silent_(model.a, 1)
+    assert check(model, noise(2, 6), VECTORS).removed("a") == {1}
 
 
 def test_a_forward_that_raises_leaves_the_model_as_it_was() -> None:

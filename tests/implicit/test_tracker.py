@@ -372,6 +372,14 @@ def test_a_layer_that_never_fires_is_said_and_has_no_selectivity() -> None:
     assert "no unit of hidden ever fires" in str(found)
 
 
+class Nothing(nn.Module):
+    """Of what it gets, nothing."""
+
+    @override
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :0]
+
+
 class Tanh(nn.Sequential):
     """No batch norm, and nothing rectifies."""
 
@@ -385,6 +393,14 @@ def test_without_norms_and_relu_weights_are_counted_all_the_same() -> None:
         _ = model.get_parameter("0.weight")[1].zero_()
     (layer,) = Tracker(model, torch.zeros(2, 3)).record().layers
     assert (layer.layer, layer.scaled, layer.dead[1e-3]) == ("0", False, 1)
+
+
+def test_a_layer_without_weights_has_no_units_to_watch() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 5), nn.Linear(5, 2))
+    with torch.no_grad():
+        model.get_submodule("2").weight = nn.Parameter(torch.zeros(5, 4)[:, :0])
+    empty = nn.Sequential(model[0], model[1], Nothing(), model[2], model[3])
+    assert [it.layer for it in Tracker(empty, torch.zeros(2, 3)).record().layers] == ["0"]
 
 
 def test_a_model_for_evaluation_only_is_looked_at_and_stays_so() -> None:

@@ -75,7 +75,7 @@ def trained_like_(model: nn.Module, inputs: Tensor, seed: int) -> None:
     norms = [module for module in model.modules() if isinstance(module, NORMS)]
     with torch.no_grad():
         for parameter in model.parameters():
-            fan_in = max(1, parameter[0].numel()) if parameter.dim() > 1 else 0
+            fan_in = max(1, parameter.shape[1:].numel()) if parameter.dim() > 1 else 0
             _ = parameter.copy_(noise(parameter) * ((2 / fan_in) ** 0.5 if fan_in else 0.3))
         for norm in norms:
             _ = norm.weight.copy_((noise(norm.weight) * 0.3).exp() * noise(norm.weight).sign())

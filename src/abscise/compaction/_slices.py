@@ -77,7 +77,6 @@ def writing_slices(analysis: Analysis) -> tuple[WritingSlice, ...]:
             scaled.add(program.steps.index(norm))
             found.append(_scale(program, users, norm, layer, units))
             continue
-        others = [dim for dim in range(weight.ndim) if dim != contraction.out_axis]
         found.append(
             WritingSlice(
                 layer=layer,
@@ -86,7 +85,7 @@ def writing_slices(analysis: Analysis) -> tuple[WritingSlice, ...]:
                 shift=_name(program, contraction.bias),
                 axis=contraction.out_axis,
                 kind="row",
-                magnitude=weight.detach().abs().amax(others).cpu(),
+                magnitude=_peaks(weight, contraction.out_axis),
                 activation=_activation(program, users, output),
                 dim=contraction.out_dim,
             )
@@ -97,6 +96,14 @@ def writing_slices(analysis: Analysis) -> tuple[WritingSlice, ...]:
             if lone is not None:
                 found.append(lone)
     return tuple(found)
+
+
+def _peaks(weight: Tensor, axis: int) -> Tensor:
+    """Largest magnitude of each slice along `axis`; 0 where a layer reads nothing."""
+    if weight.numel() == 0:
+        return torch.zeros(weight.shape[axis], dtype=weight.dtype)
+    others = [dim for dim in range(weight.ndim) if dim != axis]
+    return weight.detach().abs().amax(others).cpu()
 
 
 def _row_parameter(program: Program, c: Contraction) -> str | None:

@@ -35,7 +35,7 @@ class Watched:
 def watched_layers(model: nn.Module, inputs: Inputs) -> tuple[Watched, ...]:
     """Linear layers, convolutions and batch norms that run, in the order in which they do.
 
-    Layers that write the outputs of the model have no units that could die.
+    Layers that write the outputs of the model have no units that could die, nor have empty ones.
 
     Raises:
         InputError: The model does not run on `inputs`.
@@ -53,8 +53,9 @@ def watched_layers(model: nn.Module, inputs: Inputs) -> tuple[Watched, ...]:
     found = []
     for name, result in results.items():
         module = model.get_submodule(name)
-        if id(result) not in written:
-            found.append(Watched(name, len(weight_of(module)), isinstance(module, BATCH_NORMS)))
+        weight = weight_of(module)
+        if id(result) not in written and weight.numel():
+            found.append(Watched(name, len(weight), isinstance(module, BATCH_NORMS)))
     if not found:
         message = f"{type(model).__name__} has no linear layer, convolution or batch norm to watch"
         raise ModelError(message)
