@@ -103,7 +103,7 @@ def test_a_warm_up_takes_time(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_recipes_drops_count(capsys: pytest.CaptureFixture[str]) -> None:
     told = "doctor digits-adam-l2 --probe 0 --steps 4000 --gradient-rms 1e-2 --format json --set"
-    found, end = {}, "at the end of the run"
+    found, end = {}, ", at the end "
     for drops in ("[]", "[0.1]"):
         assert main([*told.split(), f"drops={drops}"]) == 0
         found[drops] = json.loads(capsys.readouterr().out)
@@ -111,6 +111,12 @@ def test_a_recipes_drops_count(capsys: pytest.CaptureFixture[str]) -> None:
     assert not any(end in line for line in stays["findings"])
     assert any(end in line for line in drops["findings"])
     assert stays["parts"][0]["steps"] < drops["parts"][0]["steps"]
+
+
+def test_a_recipes_drops_that_cannot_count_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    for told, said in (("--probe 0", True), ("--probe 0 --set drops=[]", False)):
+        assert main(["doctor", "digits-adam-l2", *told.split()]) == 0
+        assert ("give --steps" in capsys.readouterr().out) is said
 
 
 def test_options_of_the_optimizer_reach_it(capsys: pytest.CaptureFixture[str]) -> None:

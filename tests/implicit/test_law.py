@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim import SGD, Adadelta, Adagrad, Adam, AdamW, RMSprop
 
 from abscise.implicit import NEVER, Decay, Family, History, Rule, history_of, read_rule, steps_to
-from abscise.implicit import _law as law
+from abscise.implicit._recursion import decay_rate
 from support.effort import examples
 from support.isolated import Make, steps_below
 
@@ -200,7 +200,7 @@ def test_above_the_stability_bound_a_weight_ends_in_a_cycle_of_the_predicted_siz
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
 def test_adam_vanishes_below_the_bound_and_explodes_above_it(momentum: float, share: float) -> None:
     rule = rule_of(lambda it: Adam(it, 1e-3, (momentum, 0.99), weight_decay=1e-3))
-    assert (law.decay_rate(rule, share * rule.stability_bound) > 0) == (share < 1)
+    assert (decay_rate(rule, share * rule.stability_bound) > 0) == (share < 1)
 
 
 def test_without_decay_a_weight_stays() -> None:

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, MultiStepLR
 from typing_extensions import override
 
 from abscise.implicit import Diagnosis, Leak, Outcome, diagnose, read_rule, sgd_wd
-from abscise.implicit._outweighed import HELD, Against, against
+from abscise.implicit._outweighed import HELD, KEPT, Against, against
+from abscise.implicit._rates import rates_from
 from abscise.implicit._rule import SHRINK
 
 L2, LR = 1e-3, 1e-3
@@ -28,12 +30,15 @@ KINDS: dict[str, Callable[..., Optimizer]] = {  # with eps above what makes dead
 X = torch.zeros(2, 6)
 
 
-def below_the_bend(kind: str, written: float, read: float) -> tuple[Tensor, Tensor]:
+def below_the_bend(
+    kind: str, written: float, read: float, share: Callable[[int], float] = lambda _: 1.0
+) -> tuple[Tensor, Tensor]:
     """What writes and what reads some units, after steps with noise as large as the other side."""
     _ = torch.manual_seed(0)
     sides = [(torch.randn(UNITS, WEIGHTS) * START).requires_grad_() for _ in range(2)]
     optimizer = KINDS[kind](sides, lr=LR, weight_decay=L2)
-    for _ in range(STEPS):
+    for step in range(STEPS):
+        optimizer.param_groups[0]["lr"] = LR * share(step)
         sizes = [it.detach().square().mean(1, keepdim=True).sqrt() for it in sides]
         sides[0].grad = written * sizes[1] * torch.randn(UNITS, WEIGHTS)
         sides[1].grad = read * sizes[0] * torch.randn(UNITS, WEIGHTS)
@@ -55,6 +60,46 @@ def test_where_l2_is_outweighed_both_sides_rest_at_the_floor(kind: str, skew: fl
     assert found == pytest.approx(expected, rel=0.25)
     lost = [(it.abs().amax(1) < 0.1 * it.abs().max()).float().mean().item() for it in sides]
     assert max(lost) < 0.2
+
+
+FALLS: dict[str, tuple[Callable[[int], float], bool]] = {
+    "at the last step": (lambda step: 1.0 if step < STEPS - 1 else 0.01, True),
+    "too fast to follow": (lambda step: 1.0 if step < STEPS - 300 else 0.01, True),
+    "early": (lambda step: 1.0 if step < 500 else 0.3, False),
+    "by a cosine": (lambda step: (1 + math.cos(math.pi * step / STEPS)) / 2, False),
+}
+
+
+@pytest.mark.parametrize("fall", FALLS)
+@pytest.mark.parametrize("kind", ["Adam", "RMSprop"])
+def test_the_floor_stays_up_unless_l2_has_the_steps_to_follow_the_learning_rate(
+    kind: str, fall: str
+) -> None:
+    share, stays = FALLS[fall]
+    leak = 1.5 * HELD * L2
+    floor = LR * leak / (2 * L2)
+    relaxes = leak * floor / (2 * LR * L2)
+    rates = rates_from(share(step) for step in range(STEPS))
+    assert (rates.recent(relaxes) >= KEPT) is stays
+    for side in below_the_bend(kind, leak, leak, share):
+        assert (side.square().mean().sqrt() > KEPT * floor).item() is stays
+
+
+def test_a_schedule_that_lets_the_floor_fall_holds_no_unit() -> None:
+    """The same network: at a constant rate, at one that falls too late to matter, by a cosine."""
+    run = 20_000
+    found = []
+    for schedule in (
+        lambda it: LambdaLR(it, lambda _: 1.0),
+        lambda it: MultiStepLR(it, [run - 100], 0.01),
+        lambda it: CosineAnnealingLR(it, run),
+    ):
+        model = Leaking(nn.LeakyReLU(0.3))
+        optimizer = Adam(model.parameters(), LR, weight_decay=L2)
+        scheduler = schedule(optimizer)
+        said = diagnose(model, optimizer, X, steps=run, gradient_rms=0.03, scheduler=scheduler)
+        found.append(said.outcome)
+    assert found == [Outcome.UNLIKELY, Outcome.UNLIKELY, Outcome.DEPENDS]
 
 
 @pytest.mark.parametrize("kind", ["Adam", "RMSprop"])

@@ -3,6 +3,7 @@
 import inspect
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from abscise.implicit import Diagnosis, diagnose, gradient_sizes
 from abscise.report import diagnosis_view
 from abscise.train import (
     Recipe,
+    Schedule,
     Split,
     build_optimizer,
     data_for,
@@ -62,7 +64,7 @@ def _of_recipe(options: DoctorOptions) -> Diagnosis:
         if found is None:
             found = probed(recipe, model, train, options.probe)
     optimizer = build_optimizer(recipe, model)
-    return diagnose(
+    diagnosis = diagnose(
         model,
         optimizer,
         torch.zeros(2, *facts_of(recipe).shape),
@@ -72,6 +74,11 @@ def _of_recipe(options: DoctorOptions) -> Diagnosis:
         gradient_rms=found,
         threshold=options.threshold,
     )
+    constant = recipe.schedule is Schedule.DROPS and not recipe.drops and not recipe.warmup
+    if steps or constant:
+        return diagnosis
+    unread = "the recipe changes the learning rate, which does not count here: give --steps"
+    return replace(diagnosis, findings=(unread, *diagnosis.findings))
 
 
 def steps_of(recipe: Recipe, train: Split) -> int:

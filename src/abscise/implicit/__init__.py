@@ -18,7 +18,8 @@ from abscise.implicit._diagnose import DEAD, diagnose
 from abscise.implicit._diagnosis import Diagnosis, Fate, Layer, Outcome, Part
 from abscise.implicit._firing import Firing, LayerFiring
 from abscise.implicit._gradients import gradient_sizes
-from abscise.implicit._law import NEVER, History, history_of, steps_to
+from abscise.implicit._integrate import History
+from abscise.implicit._law import history_of, steps_to
 from abscise.implicit._network import Kind, Network, look_at, parameter_kinds
 from abscise.implicit._part import noise_floor
 from abscise.implicit._recipes import (
@@ -35,6 +36,7 @@ from abscise.implicit._recipes import (
     sgd_wd,
 )
 from abscise.implicit._records import HISTOGRAM, LayerRecord, Record
+from abscise.implicit._recursion import NEVER
 from abscise.implicit._rule import Decay, Family, Rule, read_rule
 from abscise.implicit._sinks import JsonLines, Sink, TensorBoard, Writer
 from abscise.implicit._slopes import Leak

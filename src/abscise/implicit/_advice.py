@@ -6,13 +6,16 @@ from dataclasses import replace
 from typing import Any
 
 from abscise.implicit._diagnosis import Fate, Part
-from abscise.implicit._law import NEVER, steps_to
+from abscise.implicit._law import steps_to
 from abscise.implicit._network import Network
 from abscise.implicit._part import FULL_STEP
+from abscise.implicit._recursion import NEVER
 from abscise.implicit._rule import Decay, Family, Rule
 from abscise.implicit._times import lived
 from abscise.implicit._verdict import carriers_of, gets_there
 
+_LONGER = "a learning rate that stays high for longer"
+_TOO_MUCH = 0.5  # of a weight, for one step
 _MANY = 0.01  # share of weights from which a decay that does nothing is worth a line
 
 
@@ -55,7 +58,7 @@ def _about_network(network: Network) -> list[str]:
 def _about_schedule(rules: Sequence[Rule | None], facts: Mapping[str, Sequence[Any]]) -> list[str]:
     known = [rule for rule in rules if rule is not None]
     found = [
-        f"the learning rate is at most {rule.lr:g}, and {rule.at_end.lr:.2g} at the end of the run"
+        f"the learning rate is at most {rule.lr:.3g}, at the end {rule.at_end.lr:.3g}"
         for rule in known
         if rule.rates is not None
     ]
@@ -102,8 +105,10 @@ def _about_parts(parts: Sequence[Part], steps: int | None) -> list[str]:
         if part.subnormal:
             found.append(f"{where}: {part.subnormal:,} subnormal numbers slow CPUs down now")
         elif steps is not None and (part.subnormal_after or NEVER) < steps:
-            after = f"{part.subnormal_after:,.0f}"
-            found.append(f"{where}: subnormal, slow on CPUs, {after} steps after death: snap_")
+            after = f"{part.subnormal_after:,.0f} steps after death"
+            if part.steps_at_full_rate is not None:
+                after = f"from step {part.subnormal_after:,.0f} on"
+            found.append(f"{where}: subnormal, slow on CPUs, {after}: snap_")
     return found
 
 
@@ -157,7 +162,8 @@ def more_of(
         found += _more_by_memory(parts, rules, steps, threshold)
         found += _more_by_decay(parts, rules, steps, threshold)
     if any(rule.decay is Decay.COUPLED and rule.adaptive for rule in known):
-        found.append("more weight_decay, or smaller learning rates at the end")
+        end = "" if _LONGER in found else ", or smaller learning rates at the end"
+        found.append(f"more weight_decay{end}")
         size = "" if batch_size is None else f" than {batch_size}"
         smaller = "" if batch_size == 1 else f", or smaller batches{size} for as many epochs"
         found.append(f"more steps: longer{smaller}")
@@ -189,10 +195,9 @@ def _more_by_schedule(
     rule = None if part is None else rules[part.group]
     if steps is None or part is None or rule is None or rule.rates is None:
         return []
-    full = part.steps if part.steps_at_full_rate is None else part.steps_at_full_rate
-    if full is None or full > steps / 2:
+    if part.steps_at_full_rate is None or part.steps_at_full_rate > steps / 2:
         return []
-    return ["a learning rate that falls later, or not as far"]
+    return [_LONGER]
 
 
 def _more_by_memory(
@@ -234,6 +239,8 @@ def _more_by_decay(
     if worth == 0:
         return []
     enough = math.log(part.layers[0].start / threshold) / (rule.lr * worth)
+    if rule.lr * enough >= _TOO_MUCH:
+        return []
     return [f"or weight_decay={enough:.2g}, which living units feel too"]
 
 

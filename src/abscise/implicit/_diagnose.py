@@ -58,7 +58,7 @@ def diagnose(  # noqa: PLR0913 - what a user can know, all of it optional but th
             unknown. They count as having lasted for half the run.
         threshold: Below it a weight counts as dead.
         scheduler: Of the optimizer's learning rate, at the same step as the optimizer. A copy of it
-            is run ahead, about 10 us a step. Needs `steps`.
+            is run ahead, about 10 us for each step and group. Needs `steps`.
         scheduler_every: Optimizer steps between two of its steps: 1, or those of an epoch.
 
     Raises:

@@ -95,8 +95,8 @@ class Part:
         steps: Optimizer steps from `start` to the threshold after the data gradient is gone; with a
             scheduler, from now on, and infinite where the run ends before.
         steps_at_least: The same if there never was a gradient.
-        steps_at_full_rate: The same if the learning rate stayed at its largest, where with a
-            scheduler the run ends before.
+        steps_at_full_rate: The same if the learning rate stayed at its largest; None without a
+            scheduler.
         silent_by: Last step of the run at which a unit may fall silent and be gone at its end.
         largest_gradient: Size of earlier gradients up to which `steps` fit in the run.
         noise_floor: Spread of a weight that lives, around its best value, with such gradients.

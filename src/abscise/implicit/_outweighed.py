@@ -31,6 +31,12 @@ from abscise.implicit._times import pooled
 HELD = 10.0
 """From this ratio on, nearly all units of many weights stay where the law above has them."""
 
+KEPT = 0.7
+"""Share of the largest learning rate that the last steps have where the floor stays up.
+
+The floor falls with the rate, as soon as L2 has had the steps to move a weight there; under Adam,
+which remembers gradients for longer, it falls further."""
+
 _ABOVE_EPS, _ABOVE_THRESHOLD = 10.0, 5.0
 
 
@@ -40,7 +46,7 @@ class Against:
 
     Args:
         ratio: s * k / lam.
-        floor: Where the part rests, if it stays.
+        floor: Where the part rests, if it stays; 0 where a schedule lets it fall.
         gradient: Size of its gradient there.
         eps: What the optimizer adds to that size.
         many: Has a unit many such numbers? A single one, as a scale is, comes near 0 by chance.
@@ -98,8 +104,12 @@ def _against(leak: Leak, part: Part, rule: Rule, weights: Sequence[Part]) -> Aga
     written = leak.slope * own / size
     readers = [it.least_gradient_rms or 0.0 for it in weights]
     read = leak.slope * min(readers, default=own) / part.start
-    last = rule.gain * rule.at_end.lr  # with it the floor falls
-    floor = last * math.cbrt(written**2 * read) / (2 * rule.strength)
-    opposite = last * math.cbrt(read**2 * written) / (2 * rule.strength)
+    pushed = rule.gain * rule.lr / (2 * rule.strength)
+    floor, opposite = (
+        pushed * math.cbrt(one**2 * other) for one, other in ((written, read), (read, written))
+    )
+    if rule.rates is not None:
+        relaxes = written * opposite / (2 * rule.gain * rule.lr * rule.strength)
+        floor = floor if rule.rates.recent(relaxes) >= KEPT else 0.0
     ratio = math.sqrt(written * read) / rule.strength
     return Against(ratio, floor, written * opposite, rule.eps, part.kind is Kind.WEIGHT)

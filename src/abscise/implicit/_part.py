@@ -9,8 +9,8 @@ from torch import Tensor
 
 from abscise._subnormal import count_subnormal
 from abscise.implicit._diagnosis import Fate, Layer, Part
-from abscise.implicit._law import NEVER, decay_rate
 from abscise.implicit._network import Kind
+from abscise.implicit._recursion import NEVER, decay_rate
 from abscise.implicit._rule import Decay, Family, Rule
 from abscise.implicit._times import Question, rms_of, times_of
 
@@ -101,18 +101,27 @@ def _unmoved(  # noqa: PLR0911 - one return per reason
             Fate.STAYS,
             "the decay is smaller than half a unit in the last place: it does nothing",
         )
-    cycle = rule.at_end.cycle
-    if cycle > question.threshold:
-        return Fate.CYCLES, f"it keeps jumping by about {cycle:.1g}: the learning rate is high"
+    if rule.rates is None and rule.cycle > question.threshold:
+        return _cycles(rule)
     if rule.lr == 0:
         return Fate.STAYS, "the learning rate is 0"
     if about["carries"] and not about.get("layers"):
         return Fate.DIES, f"all of it is below {question.threshold:g} already"
-    return _never(rule, about)
+    return _never(rule, about, question.threshold)
 
 
-def _never(rule: Rule, about: Mapping[str, Any]) -> tuple[Fate, str] | None:
+def _cycles(rule: Rule) -> tuple[Fate, str]:
+    told = f"it keeps jumping by about {rule.at_end.cycle:.1g}: the learning rate is high"
+    return Fate.CYCLES, told
+
+
+def _never(  # noqa: PLR0911 - one return per reason
+    rule: Rule, about: Mapping[str, Any], threshold: float
+) -> tuple[Fate, str] | None:
     """Why no number of steps is enough, where that is so; a schedule has no steps after the run."""
+    late = rule.rates is not None and NEVER in {about["steps"], about["steps_at_least"]}
+    if late and rule.at_end.cycle > threshold:
+        return _cycles(rule)
     divided = rule.adaptive and rule.decay is Decay.COUPLED
     tame = divided or rule.ceiling < rule.stability_bound
     if about["steps_at_least"] == NEVER and (rule.rates is None or not tame):
@@ -150,13 +159,13 @@ def _too_many(about: Mapping[str, Any], first: str, run: int) -> str:
     if full == NEVER:
         return f"more than the run's {run:,} steps, at the learning rates that they have"
     steps, at_least = about["steps"], "" if about["steps"] is not None else "at least "
-    if full is None:
+    if full is None or NEVER not in {steps, about["steps_at_least"]}:
         count = f"{at_least}{count_of(steps or about['steps_at_least'])} steps{first}"
         return f"{count}, the run has {run:,}"
     count = f"{at_least}{count_of(full)} steps{first} at the largest learning rate"
     if full > run:
         return f"{count}, the run has {run:,}"
-    return f"{count}, which falls too soon in the run's {run:,}"
+    return f"{count}, which the run's {run:,} do not have for long enough"
 
 
 def count_of(steps: float) -> str:

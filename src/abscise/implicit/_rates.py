@@ -45,16 +45,22 @@ class Rates:
         before, after = float(self.done[place - 1]), float(self.done[place])
         return max(0.0, place - 1 + (goal - before) / (after - before) - first)
 
-    def below(self, share: float) -> int:
-        """The first step from which on none is worth more than `share`."""
-        above = np.flatnonzero(np.diff(self.done) > share)
-        return int(above[-1]) + 1 if len(above) else 0
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """What each step is worth."""
+        return np.diff(self.done)
+
+    def recent(self, worth: float) -> float:
+        """Mean share of the last steps that together are worth so much, by what they are worth."""
+        begun = int(np.searchsorted(self.done, self.done[-1] - worth, side="right"))
+        last = self.shares[max(0, begun - 1) :]
+        return float((last**2).sum() / last.sum()) if last.any() else 0.0
 
     def through(self, function: Callable[[float], float]) -> "Rates":
         """The same with `function`, which is smooth and not negative, of each share."""
-        grid = np.linspace(0.0, 1.0, _GRID)
-        values = [function(float(share)) for share in grid]
-        return Rates(_sums(np.interp(np.diff(self.done), grid, values)))
+        shares = self.shares
+        grid = np.linspace(0.0, float(shares.max()), _GRID)
+        return Rates(_sums(np.interp(shares, grid, [function(float(it)) for it in grid])))
 
     def _by(self, step: float) -> float:
         """What all steps before `step` are worth."""

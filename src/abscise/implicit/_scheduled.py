@@ -3,8 +3,8 @@
 import copy
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +15,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from abscise.implicit._rates import Rates, rates_from
-from abscise.implicit._rule import Rule, read_rule
+from abscise.implicit._rule import Family, Rule, read_rule
+
+_ROUNDING = 1e-9  # of a learning rate: torch's schedulers multiply it again and again
 
 
 def rules_of(
@@ -34,76 +36,126 @@ def rules_of(
     """
     rules = [read_rule(optimizer, group) for group in optimizer.param_groups]
     if scheduler is None:
+        if every != 1:
+            message = f"scheduler_every is {every}, and no scheduler is given"
+            raise ValueError(message)
         return tuple(rules)
     if steps is None:
         message = "scheduler needs steps: how many are still to come"
         raise ValueError(message)
     known: dict[bytes, Rates] = {}
-    rates = _learning_rates(scheduler, optimizer, steps, every)
-    found = zip(rules, rates.T, strict=True)
-    return tuple(None if rule is None else _with(rule, its, every, known) for rule, its in found)
+    ahead = _ahead(scheduler, optimizer, steps, every)
+    return tuple(
+        None if rule is None else _with(rule, ahead, group, every, known)
+        for group, rule in enumerate(rules)
+    )
 
 
-def _with(rule: Rule, rates: NDArray[np.float64], every: int, known: dict[bytes, Rates]) -> Rule:
+def _with(rule: Rule, ahead: "_Ahead", group: int, every: int, known: dict[bytes, Rates]) -> Rule:
     """The rule at its largest learning rate; groups that go up and down together share `known`."""
+    rates = ahead.rates[:, group]
     largest = float(rates.max())
+    if rule.family is not Family.ADAM and rule.momentum:
+        # What momentum carries a push counts as a part of the learning rate.
+        momenta = ahead.momenta[:, group]
+        rule = replace(rule, momentum=float(momenta.mean()))
+        rates = rates * (1 - rule.momentum) / (1 - momenta)
     if (rates == largest).all():
         return replace(rule, lr=largest)
     shares = rates / largest
     key = shares.tobytes()
     if key not in known:
-        known[key] = rates_from(np.repeat(shares, every))
+        known[key] = rates_from(np.repeat(shares, every)[: ahead.steps])
     return replace(rule, lr=largest, rates=known[key])
 
 
-def _learning_rates(
-    scheduler: LRScheduler, optimizer: Optimizer, steps: int, every: int
-) -> NDArray[np.float64]:
-    """One row for each step of the scheduler in the run, one column for each group."""
-    if isinstance(scheduler, ReduceLROnPlateau):
-        message = "ReduceLROnPlateau goes by figures of the run that nobody knows: leave it out"
-        raise ValueError(message)  # noqa: TRY004 - the scheduler, not its type, is out of range
-    if scheduler.optimizer is not optimizer:
-        message = f"scheduler ({type(scheduler).__name__}) belongs to another optimizer"
-        raise ValueError(message)
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """What a scheduler will set: a row for each of its steps, a column for each group.
+
+    Args:
+        rates: Learning rates.
+        momenta: Momentum; 0 for groups without.
+        steps: Steps of the optimizer.
+    """
+
+    rates: NDArray[np.float64]
+    momenta: NDArray[np.float64]
+    steps: int
+
+
+def _ahead(scheduler: LRScheduler, optimizer: Optimizer, steps: int, every: int) -> _Ahead:
+    """A copy of the scheduler, run to the end."""
+    name = type(scheduler).__name__
+    _check_kind(scheduler, optimizer)
     stand_in = SimpleNamespace(
         param_groups=[dict(_copied(group)) for group in optimizer.param_groups],
         defaults=optimizer.defaults,
         state={},
         step=optimizer.step,
     )
-    ahead = copy.deepcopy(scheduler, {id(optimizer): stand_in})
-    rows = list(_rows(ahead, stand_in.param_groups, math.ceil(steps / every), every))
-    return np.array(rows, dtype=np.float64)
-
-
-def _rows(
-    ahead: LRScheduler, groups: Sequence[Mapping[str, Any]], count: int, every: int
-) -> Iterator[list[float]]:
-    """The learning rates now, and after each of the scheduler's steps but the last."""
-    name = type(ahead).__name__
+    try:
+        copied = copy.deepcopy(scheduler, {id(optimizer): stand_in})
+    except Exception as problem:
+        message = f"scheduler ({name}) cannot be copied, to be run ahead: {_line(problem)}"
+        raise ValueError(message) from problem
+    count = math.ceil(steps / every)
+    groups = stand_in.param_groups
+    rates, momenta = np.empty((count, len(groups))), np.empty((count, len(groups)))
+    decays = [group.get("weight_decay") for group in groups]
     for place in range(count):
         if place:
-            _step(ahead, place, count, every)
-        rates = [float(group["lr"]) for group in groups]
-        if not all(0 <= rate < math.inf for rate in rates):
-            message = f"scheduler ({name}) sets a learning rate of {min(rates):g} at step {place}"
+            _step(copied, place, count, every)
+        rates[place] = [float(group["lr"]) for group in groups]
+        momenta[place] = [float(group.get("momentum", 0.0)) for group in groups]
+        if [group.get("weight_decay") for group in groups] != decays:
+            message = f"scheduler ({name}) changes weight_decay, for which no law is known"
             raise ValueError(message)
-        yield rates
+    return _Ahead(_checked(rates, name), momenta, steps)
 
 
-def _step(ahead: LRScheduler, place: int, count: int, every: int) -> None:
+def _check_kind(scheduler: object, optimizer: Optimizer) -> None:
+    name = type(scheduler).__name__
+    if isinstance(scheduler, ReduceLROnPlateau):
+        message = "ReduceLROnPlateau goes by figures of the run that nobody knows: leave it out"
+        raise ValueError(message)  # noqa: TRY004 - as for all that cannot be told
+    if not isinstance(scheduler, LRScheduler):
+        message = f"scheduler must be of torch.optim.lr_scheduler, got {name}"
+        raise ValueError(message)  # noqa: TRY004 - as for all that cannot be told
+    if scheduler.optimizer is not optimizer:
+        message = f"scheduler ({name}) belongs to another optimizer"
+        raise ValueError(message)
+
+
+def _checked(rates: NDArray[np.float64], name: str) -> NDArray[np.float64]:
+    """The learning rates; a rounding error below 0 is 0."""
+    rounded = (rates < 0) & (rates >= -_ROUNDING * np.abs(rates[0]).max())
+    rates = np.where(rounded, 0.0, rates)
+    wrong = np.argwhere(~((rates >= 0) & np.isfinite(rates)))
+    if len(wrong):
+        place, group = wrong[0]
+        rate = f"a learning rate of {rates[place, group]:g} at step {place}"
+        message = f"scheduler ({name}) sets {rate}, for group {group}"
+        raise ValueError(message)
+    return rates
+
+
+def _step(copied: LRScheduler, place: int, count: int, every: int) -> None:
     """One step of the scheduler, which warns that no step of an optimizer came before."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            ahead.step()
-        except ValueError as problem:
+            type(copied).step(copied)  # an instance may have a `step` that knows the original
+        except Exception as problem:
             message = (
-                f"scheduler ({type(ahead).__name__}) ends at step {place} of {count} to come, each "
-                f"of {every} steps of the optimizer: {problem}"
+                f"scheduler ({type(copied).__name__}) ends at step {place} of {count} to come, "
+                f"one for {every} of the optimizer: {_line(problem)}"
             )
             raise ValueError(message) from problem
+
+
+def _line(problem: Exception) -> str:
+    return " ".join(str(problem).split()) or type(problem).__name__
 
 
 def _copied(group: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

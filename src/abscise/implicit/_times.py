@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from abscise.implicit._diagnosis import Layer
-from abscise.implicit._law import NEVER, History, history_of, steps_to
+from abscise.implicit._integrate import History
+from abscise.implicit._law import history_of, steps_to
 from abscise.implicit._rule import Decay, Family, Rule
 
 _SECONDS = ("exp_avg_sq", "square_avg", "sum")
@@ -90,8 +91,7 @@ def times_of(
         found["gradient_source"] = together.source or next(filter(None, known), None)
     else:
         found["steps"], found["steps_at_least"] = _steps(rule, start, past.history, question)
-    soonest = found["steps_at_least"] if found["steps"] is None else found["steps"]
-    if rule.rates is not None and soonest == NEVER:
+    if rule.rates is not None:
         full = _steps(replace(rule, rates=None), start, past.history, question)
         found["steps_at_full_rate"] = full[1] if full[0] is None else full[0]
     found["silent_by"] = _silent_by(rule, start, past.history, question, found["steps"])

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from abscise.implicit._diagnosis import Fate, Outcome, Part
 from abscise.implicit._functions import FADES
-from abscise.implicit._law import NEVER
 from abscise.implicit._network import Network
 from abscise.implicit._outweighed import Against, against
+from abscise.implicit._recursion import NEVER
 from abscise.implicit._rule import Decay, Rule
 
 _RANKS = (
@@ -46,7 +46,8 @@ def verdict_of(  # noqa: PLR0911 - one return per reason
             Outcome.WILL_NOT,
             f"No unit will die: {name} has no weight decay on what writes units.",
         )
-    if driven and any(part.strength and part.lr == 0 for part in carriers):
+    stopped = any(part.strength and part.lr == 0 for part in carriers)
+    if driven and stopped and not any(gets_there(it) for it in carriers):
         way_out = "a scheduler changes it: give scheduler= and steps="
         return Outcome.UNKNOWN, f"Unknown: the learning rate is 0 now, and {way_out}."
     moving = [part for part in carriers if part.layers or part.fate is Fate.UNKNOWN]

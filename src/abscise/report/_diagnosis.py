@@ -5,7 +5,7 @@ import math
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from abscise.implicit import Diagnosis, Part
+from abscise.implicit import Diagnosis, Fate, Part
 from abscise.report._blocks import Blocks
 from abscise.report._words import UNKNOWN
 
@@ -60,13 +60,18 @@ def _steps(part: Part, diagnosis: Diagnosis) -> str:
         return UNKNOWN
     known = [it.soonest for it in part.layers if (it.steps is None) == (part.steps is None)]
     last = max(known, default=steps)
-    if diagnosis.scheduled and math.isinf(steps) and part.strength:
-        return _LATE
-    if diagnosis.scheduled and math.isinf(last) and part.steps is not None:
-        return f"{_thousands(steps)}-{_LATE}"
+    if diagnosis.scheduled and math.isinf(last):
+        return _late(part, steps)
     first, final = _thousands(steps), _thousands(last)
-    shown = _count(steps) if first == final or math.isinf(last) else f"{first}-{final}"
+    shown = _count(steps) if first == final else f"{first}-{final}"
     return f">{shown}" if part.steps is None and not math.isinf(steps) else shown
+
+
+def _late(part: Part, first: float) -> str:
+    """Where the run ends before the last layer, or before all of them, gets there."""
+    if math.isinf(first):
+        return _LATE if part.fate in {Fate.DIES_LATER, Fate.DEPENDS} else _count(first)
+    return f">{_count(first)}" if part.steps is None else f"{_thousands(first)}-{_LATE}"
 
 
 def _count(steps: float) -> str:
