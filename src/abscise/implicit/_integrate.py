@@ -77,11 +77,13 @@ def _begun(rule: Rule, state: _State, end: float) -> _State:
         share = _share(rule, state)
         velocity = mu * velocity + ((1 - mu) * weight if adam else share * weight)
         moved = share * velocity / (1 - mu**state.steps) if adam else velocity
-        weight -= _worth(rule, state.at, 1.0) * moved
+        moved *= _worth(rule, state.at, 1.0)
+        weight -= moved
         state = state._replace(at=state.at + 1)
-        if abs(weight) <= math.exp(end):
+        size = max(abs(weight), abs(moved) if mu else 0.0)  # it may swing through zero
+        if size <= math.exp(end):
             return state._replace(log_weight=end)
-        state = state._replace(log_weight=math.log(abs(weight)))
+        state = state._replace(log_weight=math.log(size))
     return _remember(rule, state, state.log_weight, 1.0)
 
 
