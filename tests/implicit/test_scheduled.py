@@ -262,6 +262,11 @@ def test_momentum_that_the_scheduler_changes_counts(name: str) -> None:
     found = steps_to(rule, *sizes, history_of(rule, *past) if past[1] else None)
     assert found == pytest.approx(measured, rel=TOLERANCE, abs=LEEWAY)
     assert measured < run
+    scheduler = schedule(optimizer)
+    for _ in range(run - 1):
+        _ = optimizer.step()
+        scheduler.step()
+    assert rule.at_end.lr == pytest.approx(optimizer.param_groups[0]["lr"])
 
 
 def network() -> nn.Sequential:
@@ -564,7 +569,7 @@ def test_the_last_scheduler_step_may_be_cut_short() -> None:
 
 def test_rates_add_up_and_are_found_again() -> None:
     rates = rates_from([0.0, 0.5, 1.0, 0.0, 0.25])
-    assert (rates.steps, rates.last) == (5, 0.25)
+    assert (rates.steps, rates.end) == (5, 0.25)
     assert rates.between(0, 5) == rates.between(0, 99) == 1.75
     assert rates.between(1.5, 2.5) == 0.75
     assert rates.until(0, 0.5) == 2

@@ -16,19 +16,17 @@ class Rates:
 
     Args:
         done: Sums of what the first 0, 1, 2 ... steps are worth, which never fall.
+        end: Share that the last learning rate is of the largest; what a step is worth also goes by
+            a momentum that changes.
     """
 
     done: NDArray[np.float64]
+    end: float
 
     @property
     def steps(self) -> int:
         """How many there are."""
         return len(self.done) - 1
-
-    @property
-    def last(self) -> float:
-        """What the last one is worth."""
-        return float(self.done[-1] - self.done[-2])
 
     def between(self, first: float, last: float) -> float:
         """What the steps from `first` to `last` are worth together."""
@@ -60,7 +58,8 @@ class Rates:
         """The same with `function`, which is smooth and not negative, of each share."""
         shares = self.shares
         grid = np.linspace(0.0, float(shares.max()), _GRID)
-        return Rates(_sums(np.interp(shares, grid, [function(float(it)) for it in grid])))
+        values = np.interp(shares, grid, [function(float(it)) for it in grid])
+        return Rates(_sums(values), self.end)
 
     def _by(self, step: float) -> float:
         """What all steps before `step` are worth."""
@@ -70,9 +69,10 @@ class Rates:
         return float(self.done[whole] + (step - whole) * (self.done[whole + 1] - self.done[whole]))
 
 
-def rates_from(shares: Iterable[float]) -> Rates:
-    """Rates of steps whose shares are given."""
-    return Rates(_sums(np.fromiter(shares, dtype=np.float64)))
+def rates_from(shares: Iterable[float], end: float | None = None) -> Rates:
+    """Rates of steps of which it is given what they are worth; `end`: where the rate is another."""
+    worth = np.fromiter(shares, dtype=np.float64)
+    return Rates(_sums(worth), float(worth[-1]) if end is None else end)
 
 
 def _sums(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -74,7 +74,7 @@ class Rule:
         """The rule of the run's last step, as if its learning rate stayed."""
         if self.rates is None:
             return self
-        return replace(self, lr=self.lr * self.rates.last, rates=None)
+        return replace(self, lr=self.lr * self.rates.end, rates=None)
 
     @property
     def adaptive(self) -> bool:

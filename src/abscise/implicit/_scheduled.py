@@ -20,6 +20,21 @@ from abscise.implicit._rule import Family, Rule, read_rule
 _ROUNDING = 1e-9  # of a learning rate: torch's schedulers multiply it again and again
 
 
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """What a scheduler will set: a row for each of its steps, a column for each group.
+
+    Args:
+        rates: Learning rates.
+        momenta: Momentum; 0 for groups without.
+        steps: Steps of the optimizer.
+    """
+
+    rates: NDArray[np.float64]
+    momenta: NDArray[np.float64]
+    steps: int
+
+
 def rules_of(
     optimizer: Optimizer, scheduler: LRScheduler | None, steps: int | None, every: int
 ) -> tuple[Rule | None, ...]:
@@ -43,7 +58,7 @@ def rules_of(
     if steps is None:
         message = "scheduler needs steps: how many are still to come"
         raise ValueError(message)
-    known: dict[bytes, Rates] = {}
+    known: dict[tuple[bytes, float], Rates] = {}
     ahead = _ahead(scheduler, optimizer, steps, every)
     return tuple(
         None if rule is None else _with(rule, ahead, group, every, known)
@@ -51,10 +66,12 @@ def rules_of(
     )
 
 
-def _with(rule: Rule, ahead: "_Ahead", group: int, every: int, known: dict[bytes, Rates]) -> Rule:
+def _with(
+    rule: Rule, ahead: _Ahead, group: int, every: int, known: dict[tuple[bytes, float], Rates]
+) -> Rule:
     """The rule at its largest learning rate; groups that go up and down together share `known`."""
     rates = ahead.rates[:, group]
-    largest = float(rates.max())
+    largest, end = float(rates.max()), float(rates[-1])
     if rule.family is not Family.ADAM and rule.momentum:
         # What momentum carries a push counts as a part of the learning rate.
         momenta = ahead.momenta[:, group]
@@ -63,25 +80,10 @@ def _with(rule: Rule, ahead: "_Ahead", group: int, every: int, known: dict[bytes
     if (rates == largest).all():
         return replace(rule, lr=largest)
     shares = rates / largest
-    key = shares.tobytes()
+    key = shares.tobytes(), end / largest
     if key not in known:
-        known[key] = rates_from(np.repeat(shares, every)[: ahead.steps])
+        known[key] = rates_from(np.repeat(shares, every)[: ahead.steps], end / largest)
     return replace(rule, lr=largest, rates=known[key])
-
-
-@dataclass(frozen=True, slots=True)
-class _Ahead:
-    """What a scheduler will set: a row for each of its steps, a column for each group.
-
-    Args:
-        rates: Learning rates.
-        momenta: Momentum; 0 for groups without.
-        steps: Steps of the optimizer.
-    """
-
-    rates: NDArray[np.float64]
-    momenta: NDArray[np.float64]
-    steps: int
 
 
 def _ahead(scheduler: LRScheduler, optimizer: Optimizer, steps: int, every: int) -> _Ahead:
@@ -129,7 +131,7 @@ def _check_kind(scheduler: object, optimizer: Optimizer) -> None:
 
 def _checked(rates: NDArray[np.float64], name: str) -> NDArray[np.float64]:
     """The learning rates; a rounding error below 0 is 0."""
-    rounded = (rates < 0) & (rates >= -_ROUNDING * np.abs(rates[0]).max())
+    rounded = (rates < 0) & (rates >= -_ROUNDING * np.nanmax(np.abs(rates)))
     rates = np.where(rounded, 0.0, rates)
     wrong = np.argwhere(~((rates >= 0) & np.isfinite(rates)))
     if len(wrong):
