@@ -1,9 +1,11 @@
 """The Pareto pictures show every spot that they should, and no text gets out of its place."""
 
+import itertools
 import re
 from xml.etree import ElementTree as ET
 
 import pytest
+from matplotlib.font_manager import FontProperties, findfont, get_font
 
 from abscise._errors import MissingExtraError
 from abscise.report import (
@@ -118,3 +120,28 @@ def test_without_the_extra_there_is_one_line(monkeypatch: pytest.MonkeyPatch) ->
         _ = sweep_page("t", (), (), ())
     with pytest.raises(MissingExtraError, match=r"pip install 'abscise\[report\]'"):
         _ = sweep_picture((row(),))
+
+
+@pytest.mark.parametrize("width", [348, 880])
+def test_names_in_the_legend_end_before_the_next_begins(width: int) -> None:
+    names = ["Adam L2 1e-4, by gamma", "WWWWWWWWWWWW", "illilli", "Adam without L2, by norm"]
+    curves = tuple(
+        ParetoCurve(name, index, (spot(0.1, 2.0),), main=index < 2)
+        for index, name in enumerate(names)
+    )
+    panel = ParetoPanel("weights", curves, (2.0, (1.9, 2.1)), 6.0)
+    drawn = ET.fromstring(draw_paretos((ParetoRow("digits", (panel,)),), width))
+    entries = []
+    for group in drawn.iter():
+        if group.attrib.get("class", "").startswith("legend"):
+            (text,) = group
+            weight = "bold" if "main" in group.attrib["class"] else "normal"
+            font = get_font(findfont(FontProperties(family="DejaVu Sans", weight=weight)))
+            font.set_size(12, 72)
+            font.set_text(str(text.text))
+            left, top = float(text.attrib["x"]), float(text.attrib["y"])
+            entries.append((top, left, left + font.get_width_height()[0] / 64))
+    assert len(entries) == len(names)
+    mark = 16  # before the name
+    for (top, _, end), (below, left, _) in itertools.pairwise(sorted(entries)):
+        assert below > top or left - mark > end

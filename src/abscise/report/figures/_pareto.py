@@ -3,6 +3,8 @@
 import math
 
 from matplotlib.axes import Axes
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextToPath
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from abscise.report._pareto import ParetoCurve, ParetoPanel, ParetoRow, ParetoSpot
@@ -119,12 +121,19 @@ def _places(curves: list[ParetoCurve], width: float) -> list[tuple[float, float]
     found: list[tuple[float, float]] = []
     left, top = 0.0, 10.0
     for curve in curves:
-        wide = 34 + 6.6 * len(curve.name)
+        wide = 34 + _length(curve)
         if left and left + wide > width:
             left, top = 0.0, top + 20
         found.append((left, top))
         left += wide
     return found
+
+
+def _length(curve: ParetoCurve) -> float:
+    """Of its name in the legend, in the widest font that a page may fall back to."""
+    font = FontProperties(family="DejaVu Sans", weight="bold" if curve.main else "normal", size=12)
+    length, _, _ = TextToPath().get_text_width_height_descent(curve.name, font, ismath=False)
+    return float(length)
 
 
 def _legend_height(curves: list[ParetoCurve], width: float) -> float:
