@@ -199,7 +199,8 @@ def test_a_batch_of_one_is_looked_at_by_itself() -> None:
     assert difference(model, abscise.apply(plan, model), [VECTORS]).relative < 1e-9
     alone = abscise.propose(model, VECTORS[:1])
     assert alone.conditions == ("input 0 has 1 rows",)
-    assert torch.equal(abscise.apply(alone, model)(VECTORS[:1]), model(VECTORS[:1]))
+    gap = difference(model, abscise.apply(alone, model), [VECTORS[:1]])
+    assert gap.relative < 1e-9
 
 
 def test_one_row_that_changes_nothing_sets_no_condition() -> None:
