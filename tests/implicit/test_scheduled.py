@@ -92,45 +92,55 @@ def made(optimizer: str) -> Callable[[list[Tensor]], Optimizer]:
     return lambda weights: kind(weights, **options)
 
 
-def rule_in_a_run(optimizer: str, schedule: str, run: int) -> Rule:
-    opt = made(optimizer)([torch.zeros(1, requires_grad=True)])
-    (rule,) = rules_of(opt, SCHEDULES[schedule](opt, run), run, 1)
+def law_and_torch(
+    make: Callable[[list[Tensor]], Optimizer],
+    schedule: Callable[[Optimizer], LRScheduler],
+    run: int,
+    sizes: tuple[float, float],
+    past: tuple[float, int],
+    since: int = 0,
+) -> tuple[Rule, float, float]:
+    """The rule, the steps that its law foretells, and those that torch takes."""
+    optimizer = make([torch.zeros(1, requires_grad=True)])
+    (rule,) = rules_of(optimizer, schedule(optimizer), run, 1)
     assert rule is not None
-    return rule
+    history = history_of(rule, *past) if past[1] else None
+    found = steps_to(rule, *sizes, history, since=since)
+    return rule, found, steps_below_in_a_run(make, schedule, run, sizes, past, since)
+
+
+def asked_in_a_run(optimizer: str, schedule: str, since: int = 0) -> tuple[Rule, float, float]:
+    _, _, rms, run = OPTIMIZERS[optimizer]
+    past = (rms, 500 if rms else 0)
+    return law_and_torch(
+        made(optimizer), lambda it: SCHEDULES[schedule](it, run), run, SIZES, past, since
+    )
+
+
+def without_schedule(rule: Rule, optimizer: str) -> float:
+    _, _, rms, _ = OPTIMIZERS[optimizer]
+    return steps_to(replace(rule, rates=None), *SIZES, history_of(rule, rms, 500) if rms else None)
 
 
 @pytest.mark.parametrize(("optimizer", "schedule"), PAIRS)
 def test_the_time_is_that_of_torch_and_without_the_schedule_it_is_not(
     optimizer: str, schedule: str
 ) -> None:
-    _, _, rms, run = OPTIMIZERS[optimizer]
-    past = (rms, 500 if rms else 0)
-    rule = rule_in_a_run(optimizer, schedule, run)
-    history = history_of(rule, *past) if rms else None
-    measured = steps_below_in_a_run(
-        made(optimizer), lambda it: SCHEDULES[schedule](it, run), run, SIZES, past
-    )
-    found = steps_to(rule, *SIZES, history)
-    assert 500 < measured < run
+    rule, found, measured = asked_in_a_run(optimizer, schedule)
+    assert 500 < measured < OPTIMIZERS[optimizer][3]
     assert found == pytest.approx(measured, rel=TOLERANCE, abs=LEEWAY)
-    wrong = steps_to(replace(rule, rates=None), *SIZES, history)
     if optimizer == "SGD, momentum" or schedule == "up and down":
+        wrong = without_schedule(rule, optimizer)
         assert wrong != pytest.approx(measured, rel=TOLERANCE, abs=LEEWAY)
 
 
 @pytest.mark.parametrize("since", [700, 2000, 3500])
 @pytest.mark.parametrize("optimizer", ["Adam", "SGD"])
 def test_a_later_silence_meets_the_later_learning_rates(optimizer: str, since: int) -> None:
-    _, _, rms, run = OPTIMIZERS[optimizer]
-    past = (rms, 500 if rms else 0)
-    rule = rule_in_a_run(optimizer, "cosine", run)
-    history = history_of(rule, *past) if rms else None
-    measured = steps_below_in_a_run(
-        made(optimizer), lambda it: SCHEDULES["cosine"](it, run), run, SIZES, past, since
-    )
-    found = steps_to(rule, *SIZES, history, since=since)
+    _, found, measured = asked_in_a_run(optimizer, "cosine", since)
+    _, early, _ = asked_in_a_run(optimizer, "cosine")
     assert found == pytest.approx(measured, rel=TOLERANCE, abs=LEEWAY)
-    assert found != pytest.approx(steps_to(rule, *SIZES, history), rel=TOLERANCE, abs=LEEWAY)
+    assert found != pytest.approx(early, rel=TOLERANCE, abs=LEEWAY)
 
 
 def adam(lr: float, decay: float, memory: float = 0.999) -> Callable[[list[Tensor]], Optimizer]:
@@ -203,12 +213,8 @@ JUMPS: Mapping[str, tuple[Any, Any, int, tuple[float, float], tuple[float, int],
 @pytest.mark.parametrize("name", JUMPS)
 def test_a_weight_that_jumps_around_zero_vanishes_when_torchs_does(name: str) -> None:
     make, schedule, run, sizes, past, since = JUMPS[name]
-    optimizer = make([torch.zeros(1, requires_grad=True)])
-    (rule,) = rules_of(optimizer, schedule(optimizer), run, 1)
-    assert rule is not None
+    rule, found, measured = law_and_torch(make, schedule, run, sizes, past, since)
     assert rule.cycle > sizes[1] > 0
-    measured = steps_below_in_a_run(make, schedule, run, sizes, past, since)
-    found = steps_to(rule, *sizes, history_of(rule, *past), since=since)
     assert found == pytest.approx(measured, rel=TOLERANCE, abs=LEEWAY)
     assert steps_to(replace(rule, rates=None), *sizes) == NEVER
 
@@ -255,13 +261,10 @@ MOMENTA: Mapping[str, tuple[Any, Any, int, tuple[float, int], tuple[float, float
 @pytest.mark.parametrize("name", MOMENTA)
 def test_momentum_that_the_scheduler_changes_counts(name: str) -> None:
     make, schedule, run, past, sizes = MOMENTA[name]
-    optimizer = make([torch.zeros(1, requires_grad=True)])
-    (rule,) = rules_of(optimizer, schedule(optimizer), run, 1)
-    assert rule is not None
-    measured = steps_below_in_a_run(make, schedule, run, sizes, past)
-    found = steps_to(rule, *sizes, history_of(rule, *past) if past[1] else None)
+    rule, found, measured = law_and_torch(make, schedule, run, sizes, past)
     assert found == pytest.approx(measured, rel=TOLERANCE, abs=LEEWAY)
     assert measured < run
+    optimizer = make([torch.zeros(1, requires_grad=True)])
     scheduler = schedule(optimizer)
     for _ in range(run - 1):
         _ = optimizer.step()
@@ -539,14 +542,20 @@ def test_a_schedule_that_keeps_a_silent_unit_from_dying_late_is_what_to_change()
 
 
 def test_a_group_that_stands_still_hides_no_death_in_another() -> None:
-    model = network()
-    still, moving = list(model.parameters())[:2], list(model.parameters())[2:]
-    groups: list[dict[str, Any]] = [{"params": still, "lr": 0.0}, {"params": moving}]
+    layers = (nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, 3))
+    model = nn.Sequential(*layers)
+    groups: list[dict[str, Any]] = [
+        {"params": layers[0].parameters(), "lr": 0.0},
+        {"params": [*layers[2].parameters(), *layers[4].parameters()]},
+    ]
     optimizer = Adam(groups, 1e-3, weight_decay=1e-3)
     _ = StepLR(optimizer, 5000)
-    found = diagnose(model, optimizer, X, steps=6000, gradient_rms=1e-3, activations=["relu"])
-    carried = {part.group for part in found.parts if part.carries}
-    assert found.outcome is (Outcome.WILL_DIE if 1 in carried else Outcome.UNKNOWN)
+    found = diagnose(model, optimizer, X, steps=6000, gradient_rms=1e-3)
+    assert {part.group for part in found.parts if part.carries} == {0, 1}
+    assert found.outcome is Outcome.WILL_DIE
+    optimizer.param_groups[1]["lr"] = 0.0
+    found = diagnose(model, optimizer, X, steps=6000, gradient_rms=1e-3)
+    assert found.outcome is Outcome.UNKNOWN
 
 
 def test_late_is_said_of_what_comes_after_the_run_only() -> None:

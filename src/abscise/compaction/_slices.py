@@ -85,7 +85,7 @@ def writing_slices(analysis: Analysis) -> tuple[WritingSlice, ...]:
                 shift=_name(program, contraction.bias),
                 axis=contraction.out_axis,
                 kind="row",
-                magnitude=_peaks(weight, contraction.out_axis),
+                magnitude=channel_maximum(weight, contraction.out_axis).to(weight.dtype),
                 activation=_activation(program, users, output),
                 dim=contraction.out_dim,
             )
@@ -96,14 +96,6 @@ def writing_slices(analysis: Analysis) -> tuple[WritingSlice, ...]:
             if lone is not None:
                 found.append(lone)
     return tuple(found)
-
-
-def _peaks(weight: Tensor, axis: int) -> Tensor:
-    """Largest magnitude of each slice along `axis`; 0 where a layer reads nothing."""
-    if weight.numel() == 0:
-        return torch.zeros(weight.shape[axis], dtype=weight.dtype)
-    others = [dim for dim in range(weight.ndim) if dim != axis]
-    return weight.detach().abs().amax(others).cpu()
 
 
 def _row_parameter(program: Program, c: Contraction) -> str | None:
@@ -258,7 +250,9 @@ def _name(program: Program, value: int | None) -> str | None:
 
 
 def channel_maximum(tensor: Tensor, dim: int) -> Tensor:
-    """Largest |x| per index of `dim`, as float64."""
+    """Largest |x| per index of `dim`, as float64; 0 where there is none."""
+    if tensor.numel() == 0:
+        return torch.zeros(tensor.shape[dim], dtype=torch.float64)
     others = [place for place in range(tensor.ndim) if place != dim]
     peak = tensor.detach().abs()
     return (peak.amax(others) if others else peak).to(torch.float64).cpu()

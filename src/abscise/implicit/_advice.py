@@ -158,7 +158,7 @@ def more_of(
         found.append(f"ReLU in place of {', '.join(network.living)}")
     found += _more_by_rules(known)
     if network.dying or not network.living:
-        found += _more_by_schedule(parts, rules, steps)
+        found += _more_by_schedule(parts, steps)
         found += _more_by_memory(parts, rules, steps, threshold)
         found += _more_by_decay(parts, rules, steps, threshold)
     if any(rule.decay is Decay.COUPLED and rule.adaptive for rule in known):
@@ -187,17 +187,11 @@ def _more_by_rules(rules: Iterable[Rule]) -> list[str]:
     return found
 
 
-def _more_by_schedule(
-    parts: Sequence[Part], rules: Sequence[Rule | None], steps: int | None
-) -> list[str]:
+def _more_by_schedule(parts: Sequence[Part], steps: int | None) -> list[str]:
     """A learning rate that falls later, where it alone brings death into the first half."""
     part = _late(parts)
-    rule = None if part is None else rules[part.group]
-    if steps is None or part is None or rule is None or rule.rates is None:
-        return []
-    if part.steps_at_full_rate is None or part.steps_at_full_rate > steps / 2:
-        return []
-    return [_LONGER]
+    full = None if part is None else part.steps_at_full_rate
+    return [_LONGER] if steps is not None and full is not None and full <= steps / 2 else []
 
 
 def _more_by_memory(

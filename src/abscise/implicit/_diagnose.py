@@ -82,16 +82,16 @@ def diagnose(  # noqa: PLR0913 - what a user can know, all of it optional but th
         for index, rule in enumerate(rules)
         for part in _parts(index, rule, optimizer, (names, kinds), question)
     ]
-    driven = scheduler is None and any("initial_lr" in group for group in optimizer.param_groups)
     held = {id(it) for group in optimizer.param_groups for it in group["params"]}
     facts: dict[str, list[Any]] = {
         "missing": [name for name, it in named.items() if id(it) not in held],
         "foreign": [it for it in held if it not in names],
         "gone": [name for name, it in named.items() if name in layers and _below(it, threshold)],
         "fixed": [name for name, it in named.items() if not it.requires_grad],
-        "driven": [driven] if driven else [],
+        "driven": [it for it in optimizer.param_groups if scheduler is None and "initial_lr" in it],
     }
     name = type(optimizer).__name__
+    driven = bool(facts["driven"])
     outcome, verdict = verdict_of(name, network, parts, rules, threshold, driven=driven)
     return Diagnosis(
         optimizer=name,

@@ -115,7 +115,7 @@ def _after(rule: Rule, log_weight: float, falls: float, worth: float) -> float:
     """ln|weight| after a stride; a weight that explodes ends in its cycle."""
     if falls >= 0:
         return log_weight - falls
-    cycle = worth * rule.lr / rule.stability_bound - rule.eps / rule.strength
+    cycle = rule.jump(worth)
     return max(log_weight, min(log_weight - falls, math.log(cycle))) if cycle > 0 else log_weight
 
 

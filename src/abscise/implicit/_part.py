@@ -107,7 +107,9 @@ def _unmoved(  # noqa: PLR0911 - one return per reason
         return Fate.STAYS, "the learning rate is 0"
     if about["carries"] and not about.get("layers"):
         return Fate.DIES, f"all of it is below {question.threshold:g} already"
-    return _never(rule, about, question.threshold)
+    if rule.rates is not None:
+        return _never_in_the_run(rule, about, question.threshold)
+    return _never(rule, about)
 
 
 def _cycles(rule: Rule) -> tuple[Fate, str]:
@@ -115,22 +117,33 @@ def _cycles(rule: Rule) -> tuple[Fate, str]:
     return Fate.CYCLES, told
 
 
-def _never(  # noqa: PLR0911 - one return per reason
-    rule: Rule, about: Mapping[str, Any], threshold: float
-) -> tuple[Fate, str] | None:
-    """Why no number of steps is enough, where that is so; a schedule has no steps after the run."""
-    late = rule.rates is not None and NEVER in {about["steps"], about["steps_at_least"]}
-    if late and rule.at_end.cycle > threshold:
-        return _cycles(rule)
-    divided = rule.adaptive and rule.decay is Decay.COUPLED
-    tame = divided or rule.ceiling < rule.stability_bound
-    if about["steps_at_least"] == NEVER and (rule.rates is None or not tame):
-        if divided:
+def _never(rule: Rule, about: Mapping[str, Any]) -> tuple[Fate, str] | None:
+    """Why no number of steps is enough, where that is so."""
+    if about["steps_at_least"] == NEVER:
+        if rule.adaptive and rule.decay is Decay.COUPLED:
             return Fate.STAYS, "the steps of the decay get too small to bring it there"
-        return Fate.CYCLES, f"one step of the decay takes {rule.ceiling:.2g} of a weight: too much"
-    if about["steps"] == NEVER and rule.rates is None:
+        return _takes_too_much(rule)
+    if about["steps"] == NEVER:
         return Fate.STAYS, "its gradients were so large that the decay does next to nothing"
     return None
+
+
+def _never_in_the_run(
+    rule: Rule, about: Mapping[str, Any], threshold: float
+) -> tuple[Fate, str] | None:
+    """The same with a schedule; None also where a longer run might be enough."""
+    if NEVER not in {about["steps"], about["steps_at_least"]}:
+        return None
+    if rule.at_end.cycle > threshold:
+        return _cycles(rule)
+    divided = rule.adaptive and rule.decay is Decay.COUPLED
+    if not divided and rule.ceiling >= rule.stability_bound:
+        return _takes_too_much(rule)
+    return None
+
+
+def _takes_too_much(rule: Rule) -> tuple[Fate, str]:
+    return Fate.CYCLES, f"one step of the decay takes {rule.ceiling:.2g} of a weight: too much"
 
 
 def _timed(about: Mapping[str, Any], run: int | None) -> tuple[Fate, str]:

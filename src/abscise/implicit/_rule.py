@@ -126,7 +126,11 @@ class Rule:
         forgets = self.adaptive and not self.frozen and self.family is not Family.ADADELTA
         if self.decay is not Decay.COUPLED or not forgets or not self.strength:
             return 0.0
-        return max(0.0, self.lr / self.stability_bound - self.eps / self.strength)
+        return max(0.0, self.jump(1.0))
+
+    def jump(self, share: float) -> float:
+        """The same at a share of the learning rate, for any divisor; negative: it vanishes."""
+        return share * self.lr / self.stability_bound - self.eps / self.strength
 
 
 def read_rule(optimizer: Optimizer, group: Mapping[str, Any]) -> Rule | None:
